@@ -1,0 +1,53 @@
+//! What the control plane and the shards tell each other. Nothing else crosses cores.
+
+use crate::metrics::ShardMetrics;
+use crate::table::{ServerKey, Table};
+use keyway_io_engine::Address;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// From the control plane to a shard's mailbox.
+#[derive(Debug)]
+pub enum ToShard {
+    /// Route by this table from the end of this turn on.
+    Table(Arc<Table>),
+    /// A server's health and resolved address changed (or a shard's suspicion was looked into: always answered).
+    Server {
+        /// Which.
+        key: ServerKey,
+        /// True when it takes requests.
+        up: bool,
+        /// Where it is; `None` until its name is resolved.
+        address: Option<Address>,
+    },
+    /// Send a copy of the counters up.
+    Snapshot,
+    /// Stop accepting, answer what was read, close; report `Drained`, at the latest after this time.
+    Drain(Duration),
+}
+
+/// From a shard to the control plane's mailbox.
+#[derive(Debug)]
+pub enum FromShard {
+    /// A server failed `failures_until_down` times in a row here; the shard treats it as down until told otherwise.
+    Suspect {
+        /// Which.
+        key: ServerKey,
+        /// The last failure's name.
+        why: &'static str,
+    },
+    /// A copy of the counters.
+    Snapshot {
+        /// Which shard.
+        shard: usize,
+        /// The counters.
+        metrics: Box<ShardMetrics>,
+    },
+    /// All clients are gone, or the time is up; the shard ends.
+    Drained {
+        /// Which shard.
+        shard: usize,
+        /// Clients that were cut because the time was up.
+        cut: usize,
+    },
+}

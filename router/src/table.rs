@@ -1,0 +1,91 @@
+//! The immutable table a shard routes by: servers, pools and route trees of one configuration.
+//!
+//! Built by `config`, published by the control plane as an `Arc`, never changed. Requests in flight finish on the table
+//! they started with.
+
+use keyway_policies::Routes;
+use std::time::Duration;
+
+/// Names a server for the life of the process: the same address in the same kind of pool keeps its key across reloads,
+/// so that its connections, health and counters survive. Dense; given out by the control plane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServerKey(pub u32);
+
+/// One server of one pool.
+#[derive(Clone, Debug)]
+pub struct TableServer {
+    /// Its process-wide key.
+    pub key: ServerKey,
+    /// The configured address, as metrics and logs show it.
+    pub host: String,
+    /// Index into `Table::pools`.
+    pub pool: usize,
+}
+
+/// What a pool says about its servers' connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TablePool {
+    /// The configured name.
+    pub name: String,
+    /// Connections per server and shard: 1 to 64.
+    pub connections: u16,
+    /// Longest time to make a connection.
+    pub connect_timeout: Duration,
+    /// Longest time for one try, from being queued to its reply.
+    pub timeout: Duration,
+    /// Longest time for a request with all its tries.
+    pub deadline: Duration,
+}
+
+/// A named route tree.
+#[derive(Debug)]
+pub struct TableRoute {
+    /// The configured name.
+    pub name: String,
+    /// The tree; its `ServerId`s index `Table::servers`.
+    pub routes: Routes,
+}
+
+/// Limits on what clients may hold, from the configuration's `limits`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableLimits {
+    /// Most clients on one shard.
+    pub clients_per_shard: usize,
+    /// Close a client that sent nothing for this long; zero is never.
+    pub client_idle: Duration,
+    /// Largest value, in bytes.
+    pub value_bytes: usize,
+    /// Longest get or gets line, in bytes.
+    pub retrieval_line_bytes: usize,
+    /// Most requests of one client that wait for an answer; beyond that it isn't read, until half are answered.
+    pub requests_per_client: usize,
+    /// Most reply bytes held for one client; beyond that it isn't read, until half are sent.
+    pub reply_bytes_per_client: usize,
+    /// Most request bytes queued on one upstream connection; beyond that requests fail with `queue_full`.
+    pub queued_bytes_per_connection: usize,
+    /// Most requests in flight on one upstream connection; beyond that requests fail with `queue_full`.
+    pub requests_per_connection: usize,
+    /// Largest request kept for a second try, in bytes.
+    pub max_replay_bytes: usize,
+    /// Replies in a row that may fail to come before an upstream connection is closed.
+    pub timeouts_per_connection: u32,
+    /// Consecutive failures (timeouts, refused or lost connections) after which a shard takes a server for down.
+    pub failures_until_down: u32,
+}
+
+/// Everything a shard needs to route.
+#[derive(Debug)]
+pub struct Table {
+    /// Counts reloads, from 1.
+    pub generation: u64,
+    /// What the trees' `ServerId`s index.
+    pub servers: Vec<TableServer>,
+    /// The pools.
+    pub pools: Vec<TablePool>,
+    /// The route trees.
+    pub routes: Vec<TableRoute>,
+    /// The tree of each listener, in the engine's order, as an index into `routes`.
+    pub listener_routes: Vec<usize>,
+    /// Limits.
+    pub limits: TableLimits,
+}
