@@ -1,4 +1,7 @@
-//! What became of one try: a reply of a server, or a failure on the way.
+//! What became of one try: a reply of a server, or a failure on the way; and how good that is.
+//!
+//! Owns the one classification every join decides by. It goes by the reply's kind, never by its text: a value that
+//! contains `ERROR` is a value. Invariant: a better class compares as less.
 
 use keyway_protocol::memcached::text::ReplyKind;
 
@@ -35,6 +38,18 @@ impl Failure {
         Failure::NotReplayable,
     ];
 
+    /// True when no further try of the same request can be made either, whatever the server.
+    pub const fn ends_tries(self) -> bool {
+        match self {
+            Failure::DeadlineExceeded | Failure::NotReplayable => true,
+            Failure::Timeout
+            | Failure::Unavailable
+            | Failure::ConnectionLost
+            | Failure::QueueFull
+            | Failure::Misaligned => false,
+        }
+    }
+
     /// The metric label, also used in the error line a client gets.
     pub const fn name(self) -> &'static str {
         match self {
@@ -56,4 +71,62 @@ pub enum Outcome {
     Reply(ReplyKind),
     /// No reply.
     Failure(Failure),
+}
+
+/// How good an outcome is, best first: joins take the least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum OutcomeClass {
+    /// The request did what it asked for. Every other class is what gomcrouter calls a failed reply.
+    Success,
+    /// A definite answer that isn't the one hoped for: a miss, a refused store, a cas conflict.
+    Miss,
+    /// The server (or the router in its stead) refused: ERROR, CLIENT_ERROR, SERVER_ERROR.
+    Error,
+    /// No reply at all.
+    Lost,
+}
+
+impl Outcome {
+    /// How good it is.
+    pub const fn class(self) -> OutcomeClass {
+        match self {
+            Outcome::Reply(kind) => match kind {
+                ReplyKind::Value
+                | ReplyKind::Stored
+                | ReplyKind::Deleted
+                | ReplyKind::Touched
+                | ReplyKind::Ok
+                | ReplyKind::Number
+                | ReplyKind::Version
+                | ReplyKind::Stats => OutcomeClass::Success,
+                ReplyKind::End | ReplyKind::NotStored | ReplyKind::Exists | ReplyKind::NotFound => OutcomeClass::Miss,
+                ReplyKind::Error | ReplyKind::ClientError | ReplyKind::ServerError => OutcomeClass::Error,
+            },
+            Outcome::Failure(_) => OutcomeClass::Lost,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn discriminants_index_all_and_names_differ() {
+        for (at, failure) in Failure::ALL.into_iter().enumerate() {
+            assert_eq!(failure as usize, at);
+            assert!(Failure::ALL[..at].iter().all(|other| other.name() != failure.name()));
+        }
+    }
+
+    #[test]
+    fn classes_follow_the_kind_and_order_from_best_to_worst() {
+        let order = [
+            Outcome::Reply(ReplyKind::Value),
+            Outcome::Reply(ReplyKind::NotFound),
+            Outcome::Reply(ReplyKind::ServerError),
+            Outcome::Failure(Failure::Timeout),
+        ];
+        assert!(order.windows(2).all(|pair| pair[0].class() < pair[1].class()));
+    }
 }

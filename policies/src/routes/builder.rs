@@ -1,0 +1,268 @@
+//! Builds a tree, children first, and refuses what the interpreter's bounds don't allow.
+//!
+//! Owns the limits of a tree. mcrouter's rule: a join or DefaultRoute with one child is that child. One with none
+//! answers that no server is healthy.
+
+use super::pool::{Pool, PoolSpec};
+use super::{NodeId, RouteNode, Routes, ServerId};
+use crate::Distribution;
+use keyway_protocol::Operation;
+use std::fmt;
+
+/// Deepest path from the root to a leaf.
+pub const MAX_DEPTH: usize = 64;
+/// Most leaves (servers, pools) one request may look at, and so most tries it can make.
+pub const MAX_LEAVES: usize = 1000;
+/// Most nodes of a tree.
+pub const MAX_NODES: usize = 65_536;
+/// Most servers of a pool: a ketama ring of that many takes 12 MiB.
+pub const MAX_POOL_SERVERS: usize = 10_000;
+/// Longest ketama label; twemproxy's own buffer ends at 273.
+pub const MAX_LABEL_BYTES: usize = 255;
+
+/// Why a tree can't be built.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BuildError {
+    /// The path to some leaf is longer than `MAX_DEPTH`.
+    TooDeep {
+        /// How deep it would be.
+        depth: usize,
+    },
+    /// One request could look at more than `MAX_LEAVES` servers.
+    TooWide {
+        /// How many it could be.
+        leaves: usize,
+    },
+    /// More than `MAX_NODES` nodes.
+    TooManyNodes,
+    /// A node id that this builder didn't give out.
+    UnknownNode,
+    /// An operation has two routes in one OperationSelectorRoute.
+    DuplicateOperation(Operation),
+    /// A pool with more than `MAX_POOL_SERVERS` servers.
+    TooManyPoolServers {
+        /// How many it has.
+        servers: usize,
+    },
+    /// A pool's server with weight 0.
+    ZeroWeight {
+        /// Its label.
+        label: String,
+    },
+    /// A pool's weights add up to more than 32 bits hold.
+    WeightsTooLarge,
+    /// Weights where the distribution has no use for them.
+    WeightsUnused {
+        /// The distribution's name.
+        distribution: &'static str,
+    },
+    /// Two servers of one pool with the same ketama label would own the same keys.
+    DuplicateLabel {
+        /// The label.
+        label: String,
+    },
+    /// A ketama label that is empty or longer than `MAX_LABEL_BYTES`.
+    LabelLength {
+        /// The label.
+        label: String,
+    },
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BuildError::TooDeep { depth } => {
+                write!(f, "routes are nested {depth} deep; at most {MAX_DEPTH} are allowed")
+            }
+            BuildError::TooWide { leaves } => {
+                write!(f, "one request could go to {leaves} servers; at most {MAX_LEAVES} are allowed")
+            }
+            BuildError::TooManyNodes => write!(f, "more than {MAX_NODES} routes in one tree"),
+            BuildError::UnknownNode => write!(f, "a route refers to one that is not in this tree"),
+            BuildError::DuplicateOperation(operation) => {
+                write!(f, "operation {} has two routes", operation.name())
+            }
+            BuildError::TooManyPoolServers { servers } => {
+                write!(f, "a pool has {servers} servers; at most {MAX_POOL_SERVERS} are allowed")
+            }
+            BuildError::ZeroWeight { label } => write!(f, "server {label:?} has weight 0; weights start at 1"),
+            BuildError::WeightsTooLarge => write!(f, "the weights of a pool add up to more than {}", u32::MAX),
+            BuildError::WeightsUnused { distribution } => {
+                write!(f, "distribution {distribution} has no weights; ketama does")
+            }
+            BuildError::DuplicateLabel { label } => {
+                write!(f, "two servers of a pool are called {label:?}; give one of them a name")
+            }
+            BuildError::LabelLength { label } => {
+                write!(f, "the server name {label:?} must be 1 to {MAX_LABEL_BYTES} bytes long")
+            }
+        }
+    }
+}
+
+impl std::error::Error for BuildError {}
+
+/// A tree under construction.
+#[derive(Debug, Default)]
+pub struct RoutesBuilder {
+    nodes: Vec<RouteNode>,
+    sizes: Vec<Size>,
+}
+
+/// What a request can meet at and below a node, counted over paths: a node with two parents counts twice.
+#[derive(Clone, Copy, Debug)]
+struct Size {
+    depth: usize,
+    leaves: usize,
+}
+
+impl RoutesBuilder {
+    /// One server.
+    pub fn server(&mut self, server: ServerId) -> Result<NodeId, BuildError> {
+        self.add(RouteNode::Server(server), Size { depth: 1, leaves: 1 })
+    }
+
+    /// LocalRoute.
+    pub fn local(&mut self) -> Result<NodeId, BuildError> {
+        self.add(RouteNode::Local, Size { depth: 1, leaves: 1 })
+    }
+
+    /// PoolRoute.
+    pub fn pool(&mut self, spec: &PoolSpec) -> Result<NodeId, BuildError> {
+        check_pool(spec)?;
+        self.add(RouteNode::Pool(Pool::new(spec)), Size { depth: 1, leaves: 1 })
+    }
+
+    /// DefaultRoute.
+    pub fn default_route(&mut self, children: &[NodeId]) -> Result<NodeId, BuildError> {
+        self.add_parent(children, RouteNode::Default)
+    }
+
+    /// AllFastestRoute.
+    pub fn all_fastest(&mut self, children: &[NodeId]) -> Result<NodeId, BuildError> {
+        self.add_parent(children, RouteNode::AllFastest)
+    }
+
+    /// MissFailoverRoute.
+    pub fn miss_failover(&mut self, children: &[NodeId]) -> Result<NodeId, BuildError> {
+        self.add_parent(children, RouteNode::MissFailover)
+    }
+
+    /// OperationSelectorRoute.
+    pub fn operation_selector(
+        &mut self,
+        entries: &[(Operation, NodeId)],
+        default: NodeId,
+    ) -> Result<NodeId, BuildError> {
+        let mut policies = [None; Operation::COUNT];
+        let mut size = self.size(default)?;
+        for &(operation, node) in entries {
+            if policies[operation as usize].replace(node).is_some() {
+                return Err(BuildError::DuplicateOperation(operation));
+            }
+            let child = self.size(node)?;
+            // A request takes one of them.
+            size = Size { depth: size.depth.max(child.depth), leaves: size.leaves.max(child.leaves) };
+        }
+        size.depth += 1;
+        self.add(RouteNode::OperationSelector { policies, default }, size)
+    }
+
+    /// The tree under `root`. Nodes that aren't reached from it stay unused.
+    pub fn build(self, root: NodeId) -> Result<Routes, BuildError> {
+        self.size(root)?;
+        let mut servers = Vec::new();
+        let mut reached = vec![false; self.nodes.len()];
+        reached[root.0 as usize] = true;
+        // Children come before parents, so one pass from the back sees every parent first.
+        for (at, node) in self.nodes.iter().enumerate().rev() {
+            if !reached[at] {
+                continue;
+            }
+            match node {
+                RouteNode::Server(server) => servers.push(*server),
+                RouteNode::Pool(pool) => servers.extend_from_slice(pool.servers()),
+                RouteNode::Local => {}
+                RouteNode::OperationSelector { policies, default } => {
+                    reached[default.0 as usize] = true;
+                    policies.iter().flatten().for_each(|child| reached[child.0 as usize] = true);
+                }
+                RouteNode::AllFastest(children) | RouteNode::MissFailover(children) | RouteNode::Default(children) => {
+                    children.iter().for_each(|child| reached[child.0 as usize] = true);
+                }
+            }
+        }
+        servers.sort_unstable();
+        servers.dedup();
+        Ok(Routes { nodes: self.nodes, root, servers })
+    }
+
+    fn add_parent(
+        &mut self,
+        children: &[NodeId],
+        node: impl FnOnce(Vec<NodeId>) -> RouteNode,
+    ) -> Result<NodeId, BuildError> {
+        let mut size = Size { depth: 0, leaves: 0 };
+        for &child in children {
+            let child = self.size(child)?;
+            size = Size { depth: size.depth.max(child.depth), leaves: size.leaves + child.leaves };
+        }
+        if let [only] = children {
+            return Ok(*only);
+        }
+        // Without children it is a leaf itself. With two or more there are fewer parents than leaves, so the bound on
+        // leaves also bounds the frames of a plan.
+        self.add(node(children.to_vec()), Size { depth: size.depth + 1, leaves: size.leaves.max(1) })
+    }
+
+    fn add(&mut self, node: RouteNode, size: Size) -> Result<NodeId, BuildError> {
+        if size.depth > MAX_DEPTH {
+            return Err(BuildError::TooDeep { depth: size.depth });
+        }
+        if size.leaves > MAX_LEAVES {
+            return Err(BuildError::TooWide { leaves: size.leaves });
+        }
+        if self.nodes.len() == MAX_NODES {
+            return Err(BuildError::TooManyNodes);
+        }
+        self.nodes.push(node);
+        self.sizes.push(size);
+        Ok(NodeId(self.nodes.len() as u32 - 1))
+    }
+
+    fn size(&self, node: NodeId) -> Result<Size, BuildError> {
+        self.sizes.get(node.0 as usize).copied().ok_or(BuildError::UnknownNode)
+    }
+}
+
+fn check_pool(spec: &PoolSpec) -> Result<(), BuildError> {
+    if spec.servers.len() > MAX_POOL_SERVERS {
+        return Err(BuildError::TooManyPoolServers { servers: spec.servers.len() });
+    }
+    let label = |at: usize| spec.servers[at].label.clone();
+    let zero = spec.servers.iter().position(|server| server.weight == 0);
+    if let Some(at) = zero {
+        return Err(BuildError::ZeroWeight { label: label(at) });
+    }
+    if spec.servers.iter().try_fold(0_u32, |sum, server| sum.checked_add(server.weight)).is_none() {
+        return Err(BuildError::WeightsTooLarge);
+    }
+    match spec.distribution {
+        Distribution::Ch3 => match spec.servers.iter().all(|server| server.weight == 1) {
+            true => Ok(()),
+            false => Err(BuildError::WeightsUnused { distribution: spec.distribution.name() }),
+        },
+        Distribution::Ketama(_) => {
+            let bad = spec.servers.iter().position(|server| !(1..=MAX_LABEL_BYTES).contains(&server.label.len()));
+            if let Some(at) = bad {
+                return Err(BuildError::LabelLength { label: label(at) });
+            }
+            let mut labels: Vec<&str> = spec.servers.iter().map(|server| server.label.as_str()).collect();
+            labels.sort_unstable();
+            match labels.windows(2).find(|pair| pair[0] == pair[1]) {
+                Some(pair) => Err(BuildError::DuplicateLabel { label: pair[0].to_owned() }),
+                None => Ok(()),
+            }
+        }
+    }
+}
