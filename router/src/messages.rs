@@ -1,6 +1,6 @@
 //! What the control plane and the shards tell each other. Nothing else crosses cores.
 
-use crate::metrics::ShardMetrics;
+use crate::metrics::{ShardMetrics, StatsSummary};
 use crate::table::{ServerKey, Table};
 use keyway_io_engine::Address;
 use std::sync::Arc;
@@ -22,6 +22,8 @@ pub enum ToShard {
     },
     /// Send a copy of the counters up.
     Snapshot,
+    /// All shards' counters added up, once a second: what `stats` is answered from.
+    Stats(Arc<StatsSummary>),
     /// Stop accepting, answer what was read, close; report `Drained`, at the latest after this time.
     Drain(Duration),
 }

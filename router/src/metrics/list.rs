@@ -1,0 +1,159 @@
+//! The one list of all metrics. `render` writes these and no others, and docs/metrics.md says the same (tests compare
+//! both, in both directions).
+
+/// How a metric behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricKind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Buckets, sum and count.
+    Histogram,
+}
+
+impl MetricKind {
+    /// As in the exposition format's TYPE line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            MetricKind::Counter => "counter",
+            MetricKind::Gauge => "gauge",
+            MetricKind::Histogram => "histogram",
+        }
+    }
+}
+
+/// One metric.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Metric {
+    /// The whole name.
+    pub name: &'static str,
+    /// How it behaves.
+    pub kind: MetricKind,
+    /// The names of its labels, in order.
+    pub labels: &'static [&'static str],
+    /// What it says.
+    pub help: &'static str,
+}
+
+macro_rules! metrics {
+    ($($constant:ident: $kind:ident $name:literal [$($label:literal),*] $help:literal;)*) => {
+        $(pub(super) const $constant: &Metric = &Metric {
+            name: $name,
+            kind: MetricKind::$kind,
+            labels: &[$($label),*],
+            help: $help,
+        };)*
+
+        /// Every metric there is.
+        pub const METRICS: &[&Metric] = &[$($constant),*];
+    };
+}
+
+metrics! {
+    REQUESTS: Counter "keyway_requests_total" ["command"]
+        "Client requests answered.";
+    REQUEST_DURATION: Histogram "keyway_request_duration_seconds" ["command"]
+        "Time from a client's request being whole to its answer being queued for sending.";
+    REQUEST_HITS: Counter "keyway_request_hits_total" ["command"]
+        "Retrieval requests answered with at least one value.";
+    REQUEST_MISSES: Counter "keyway_request_misses_total" ["command"]
+        "Retrieval requests answered without a value.";
+    REQUEST_ERRORS: Counter "keyway_request_errors_total" ["error"]
+        "Requests answered with an error made by the router, by the failure of the last try.";
+    PROTOCOL_ERRORS: Counter "keyway_protocol_errors_total" ["error"]
+        "Requests refused for what they say.";
+    FAILOVERS: Counter "keyway_failovers_total" []
+        "Times a request went on to another server.";
+    IN_FLIGHT: Gauge "keyway_requests_in_flight" []
+        "Client requests waiting for servers.";
+    SLOTS: Gauge "keyway_reply_slots" []
+        "Reply slots held: requests taken in whose answers have not left.";
+    CLIENTS: Gauge "keyway_clients" ["shard"]
+        "Connected clients.";
+    CLIENTS_ACCEPTED: Counter "keyway_clients_accepted_total" []
+        "Clients let in.";
+    CLIENTS_REFUSED: Counter "keyway_clients_refused_total" []
+        "Clients turned away at the limit.";
+    CLIENTS_CLOSED: Counter "keyway_clients_closed_total" ["reason"]
+        "Client connections ended.";
+    CLIENT_BYTES_RECEIVED: Counter "keyway_client_received_bytes_total" []
+        "Bytes received from clients.";
+    CLIENT_BYTES_SENT: Counter "keyway_client_sent_bytes_total" []
+        "Bytes sent to clients.";
+    UPSTREAM_REQUESTS: Counter "keyway_upstream_requests_total" ["server", "command"]
+        "Requests a server replied to.";
+    UPSTREAM_DURATION: Histogram "keyway_upstream_request_duration_seconds" ["server"]
+        "Time from a request being queued for a server to its reply.";
+    UPSTREAM_FAILURES: Counter "keyway_upstream_failures_total" ["server", "error"]
+        "Requests a server did not reply to: timeouts, lost connections, full queues.";
+    UPSTREAM_ERROR_REPLIES: Counter "keyway_upstream_error_replies_total" ["server", "error"]
+        "Replies of a server that are errors.";
+    UPSTREAM_HITS: Counter "keyway_upstream_hits_total" ["server"]
+        "Retrieval replies of a server with a value.";
+    UPSTREAM_MISSES: Counter "keyway_upstream_misses_total" ["server"]
+        "Retrieval replies of a server without one.";
+    UPSTREAM_CONNECTIONS: Gauge "keyway_upstream_connections" ["server"]
+        "Open connections to a server, over all shards.";
+    UPSTREAM_IN_FLIGHT: Gauge "keyway_upstream_requests_in_flight" ["server"]
+        "Requests sent to a server and not answered.";
+    UPSTREAM_BYTES_RECEIVED: Counter "keyway_upstream_received_bytes_total" ["server"]
+        "Bytes received from a server.";
+    UPSTREAM_BYTES_SENT: Counter "keyway_upstream_sent_bytes_total" ["server"]
+        "Bytes sent to a server.";
+    SERVER_UP: Gauge "keyway_server_up" ["server"]
+        "1 when the server takes requests, 0 when it is down.";
+    SERVER_DOWNS: Counter "keyway_server_downs_total" ["server"]
+        "Times the server was taken out.";
+    HEALTH_CHECKS: Counter "keyway_health_checks_total" ["server", "result"]
+        "Health checks, by result: ok or failed.";
+    POOL_SERVERS: Gauge "keyway_pool_servers" ["pool"]
+        "Servers of a pool.";
+    POOL_SERVERS_UP: Gauge "keyway_pool_servers_up" ["pool"]
+        "Servers of a pool that take requests.";
+    DNS_LOOKUPS: Counter "keyway_dns_lookups_total" ["result"]
+        "Name lookups, by result: ok or failed.";
+    TURN_DURATION: Histogram "keyway_turn_duration_seconds" ["shard"]
+        "Working time of a shard's turns, without the waiting.";
+    TURN_REQUESTS: Counter "keyway_turn_requests_total" ["shard"]
+        "Requests taken in by a shard; over the count of turns, the batch size.";
+    RING_EVENTS: Counter "keyway_ring_events_total" ["shard", "event"]
+        "Events of a shard's completion ring.";
+    SHARDS: Gauge "keyway_shards" []
+        "Shards of this process.";
+    BUILD_INFO: Gauge "keyway_build_info" ["version"]
+        "Always 1; the version is the label.";
+    UPTIME: Gauge "keyway_uptime_seconds" []
+        "Time since the process started.";
+    CONFIG_GENERATION: Gauge "keyway_config_generation" []
+        "Counts the configurations in use since the start, from 1.";
+    CONFIG_AGE: Gauge "keyway_config_age_seconds" []
+        "Time since the configuration in use was loaded.";
+    CONFIG_RELOADS: Counter "keyway_config_reloads_total" ["result"]
+        "Reloads, by result: success or failure (the old configuration stays).";
+    PROCESS_CPU: Counter "process_cpu_seconds_total" []
+        "User and system CPU time of the process.";
+    PROCESS_RESIDENT: Gauge "process_resident_memory_bytes" []
+        "Resident memory of the process.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_conventions() {
+        let mut names: Vec<&str> = METRICS.iter().map(|metric| metric.name).collect();
+        for metric in METRICS {
+            let name = metric.name;
+            assert!(name.starts_with("keyway_") || name.starts_with("process_"), "{name}");
+            assert!(name.bytes().all(|b| b == b'_' || b.is_ascii_lowercase()), "{name}");
+            assert_eq!(metric.kind == MetricKind::Counter, name.ends_with("_total"), "{name}");
+            assert!(metric.kind != MetricKind::Histogram || name.ends_with("_seconds"), "{name}");
+            assert!(metric.help.ends_with('.') && !metric.help.contains('|'), "{name}");
+        }
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), METRICS.len(), "a name twice");
+    }
+}
