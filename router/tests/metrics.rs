@@ -1,7 +1,7 @@
 //! The metrics as they are seen from outside: the exposition text, its documentation, and memcached's `stats`.
 
 use keyway::metrics::{
-    ClientClosed, METRICS, Metric, MetricKind, PoolFacts, ProcessFacts, ServerFacts, ShardMetrics, StatsSummary, fold,
+    CloseReason, METRICS, Metric, MetricKind, PoolFacts, ProcessFacts, ServerFacts, ShardMetrics, StatsSummary, fold,
     render, write_stats,
 };
 use keyway_policies::{Failure, LocalReply};
@@ -30,12 +30,12 @@ fn busy_shard(times: u64) -> ShardMetrics {
         shard.upstream_reply(1, Operation::Set, ReplyKind::ServerError, 3_000_000);
         shard.upstream_failure(1, Failure::Timeout);
         shard.upstream_failure(1, Failure::QueueFull);
-        shard.upstream_bytes_in(0, 1000);
-        shard.upstream_bytes_out(0, 100);
+        shard.upstream_bytes_in(1000);
+        shard.upstream_bytes_out(100);
         shard.failover();
         shard.client_accepted();
         shard.client_refused();
-        shard.client_closed(ClientClosed::Idle);
+        shard.client_closed(CloseReason::Idle);
         shard.client_bytes_in(50);
         shard.client_bytes_out(500);
         shard.turn(20_000, 7);
@@ -43,7 +43,9 @@ fn busy_shard(times: u64) -> ShardMetrics {
     shard.clients = times;
     shard.in_flight = times;
     shard.slots = 2 * times;
-    shard.upstream_gauges(0, 1, times as usize);
+    shard.upstream_connected(0);
+    shard.upstream_connected(0);
+    shard.upstream_disconnected(0);
     shard.engine.enobufs = times;
     shard
 }
@@ -178,7 +180,8 @@ fn values_are_the_sums_over_the_shards() {
     check("keyway_upstream_requests_total{server=\"cache1:11211\",command=\"get\"}", 6.0);
     check("keyway_upstream_hits_total{server=\"cache1:11211\"}", 3.0);
     check("keyway_upstream_misses_total{server=\"cache1:11211\"}", 3.0);
-    check("keyway_upstream_received_bytes_total{server=\"cache1:11211\"}", 3000.0);
+    check("keyway_upstream_received_bytes_total", 3000.0);
+    check("keyway_upstream_connects_total{server=\"cache1:11211\"}", 4.0);
     check("keyway_upstream_connections{server=\"cache1:11211\"}", 2.0);
     check("keyway_upstream_failures_total{server=\"/run/\\\"odd\\\".sock\",error=\"timeout\"}", 3.0);
     check("keyway_upstream_error_replies_total{server=\"/run/\\\"odd\\\".sock\",error=\"server_error\"}", 3.0);

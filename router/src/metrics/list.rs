@@ -95,12 +95,12 @@ metrics! {
         "Retrieval replies of a server without one.";
     UPSTREAM_CONNECTIONS: Gauge "keyway_upstream_connections" ["server"]
         "Open connections to a server, over all shards.";
-    UPSTREAM_IN_FLIGHT: Gauge "keyway_upstream_requests_in_flight" ["server"]
-        "Requests sent to a server and not answered.";
-    UPSTREAM_BYTES_RECEIVED: Counter "keyway_upstream_received_bytes_total" ["server"]
-        "Bytes received from a server.";
-    UPSTREAM_BYTES_SENT: Counter "keyway_upstream_sent_bytes_total" ["server"]
-        "Bytes sent to a server.";
+    UPSTREAM_CONNECTS: Counter "keyway_upstream_connects_total" ["server"]
+        "Connections made to a server, over all shards.";
+    UPSTREAM_BYTES_RECEIVED: Counter "keyway_upstream_received_bytes_total" []
+        "Bytes received from servers.";
+    UPSTREAM_BYTES_SENT: Counter "keyway_upstream_sent_bytes_total" []
+        "Bytes sent to servers.";
     SERVER_UP: Gauge "keyway_server_up" ["server"]
         "1 when the server takes requests, 0 when it is down.";
     SERVER_DOWNS: Counter "keyway_server_downs_total" ["server"]

@@ -16,5 +16,5 @@ pub use fold::{Folded, ShardFold, fold};
 pub use histogram::{BUCKETS, Histogram, octave_bounds_ns};
 pub use list::{METRICS, Metric, MetricKind};
 pub use render::{PoolFacts, ProcessFacts, ServerFacts, render};
-pub use shard::{ClientClosed, CommandMetrics, ServerMetrics, ShardMetrics};
+pub use shard::{CloseReason, CommandMetrics, ServerMetrics, ShardMetrics};
 pub use stats::{StatsSummary, VERSION_LINE, write_stats};

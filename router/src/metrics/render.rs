@@ -6,7 +6,7 @@
 
 use super::labels::{PROTOCOL_ERRORS, REPLY_KINDS, protocol_error, reply_error};
 use super::list::{self, Metric};
-use super::{ClientClosed, Folded, Histogram, ServerMetrics, octave_bounds_ns};
+use super::{CloseReason, Folded, Histogram, ServerMetrics, octave_bounds_ns};
 use keyway_io_engine::EngineCounters;
 use keyway_policies::Failure;
 use keyway_protocol::memcached::text::ReplyKind;
@@ -76,7 +76,7 @@ pub struct ProcessFacts {
 pub fn render(folded: &Folded, facts: &ProcessFacts) -> String {
     let scrape = Scrape { recorder: PrometheusBuilder::new().build_recorder() };
     scrape.requests(folded);
-    scrape.clients(folded);
+    scrape.bytes_and_clients(folded);
     for server in &facts.servers {
         if let Some(metrics) = folded.total.servers.get(server.key) {
             scrape.upstream(&server.name, metrics);
@@ -160,15 +160,17 @@ impl Scrape {
         self.gauge(list::SLOTS, &[], total.slots as f64);
     }
 
-    fn clients(&self, folded: &Folded) {
+    fn bytes_and_clients(&self, folded: &Folded) {
         let total = &folded.total;
         self.counter(list::CLIENTS_ACCEPTED, &[], total.clients_accepted);
         self.counter(list::CLIENTS_REFUSED, &[], total.clients_refused);
-        for reason in ClientClosed::ALL {
+        for reason in CloseReason::ALL {
             self.counter(list::CLIENTS_CLOSED, &[reason.name()], total.clients_closed[reason as usize]);
         }
         self.counter(list::CLIENT_BYTES_RECEIVED, &[], total.client_bytes_in);
         self.counter(list::CLIENT_BYTES_SENT, &[], total.client_bytes_out);
+        self.counter(list::UPSTREAM_BYTES_RECEIVED, &[], total.upstream_bytes_in);
+        self.counter(list::UPSTREAM_BYTES_SENT, &[], total.upstream_bytes_out);
     }
 
     fn upstream(&self, server: &str, metrics: &ServerMetrics) {
@@ -185,10 +187,8 @@ impl Scrape {
         }
         self.counter(list::UPSTREAM_HITS, &[server], metrics.hits);
         self.counter(list::UPSTREAM_MISSES, &[server], metrics.misses);
-        self.gauge(list::UPSTREAM_CONNECTIONS, &[server], metrics.connections as f64);
-        self.gauge(list::UPSTREAM_IN_FLIGHT, &[server], metrics.in_flight as f64);
-        self.counter(list::UPSTREAM_BYTES_RECEIVED, &[server], metrics.bytes_in);
-        self.counter(list::UPSTREAM_BYTES_SENT, &[server], metrics.bytes_out);
+        self.gauge(list::UPSTREAM_CONNECTIONS, &[server], metrics.connections() as f64);
+        self.counter(list::UPSTREAM_CONNECTS, &[server], metrics.connects);
     }
 
     fn health(&self, server: &ServerFacts) {

@@ -15,47 +15,34 @@ use keyway_protocol::{Operation, OperationClass};
 
 /// Why a client's connection ended. The name in snake_case is the metric label `reason`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ClientClosed {
-    /// It said quit.
-    Quit,
-    /// It closed its side.
-    Eof,
-    /// The connection broke (reset, timed out in the kernel).
-    Reset,
+pub enum CloseReason {
+    /// In order: it closed its side or said quit, or was told what it did wrong, and has all its answers.
+    Done,
+    /// The connection broke.
+    Lost,
+    /// It took its replies too slowly.
+    TooSlow,
     /// It sent nothing for `client_idle_ms`.
     Idle,
-    /// It sent something after which the stream can't be put back in step.
-    ProtocolError,
-    /// It took its replies too slowly, or held more than a limit allows.
-    Limit,
     /// The router is being stopped.
     Drained,
 }
 
-impl ClientClosed {
+impl CloseReason {
     /// How many there are; `reason as usize` is below it.
-    pub const COUNT: usize = 7;
+    pub const COUNT: usize = 5;
     /// All of them, in the order of the discriminant.
-    pub const ALL: [ClientClosed; ClientClosed::COUNT] = [
-        ClientClosed::Quit,
-        ClientClosed::Eof,
-        ClientClosed::Reset,
-        ClientClosed::Idle,
-        ClientClosed::ProtocolError,
-        ClientClosed::Limit,
-        ClientClosed::Drained,
-    ];
+    pub const ALL: [CloseReason; CloseReason::COUNT] =
+        [CloseReason::Done, CloseReason::Lost, CloseReason::TooSlow, CloseReason::Idle, CloseReason::Drained];
 
     /// The metric label.
     pub const fn name(self) -> &'static str {
         match self {
-            ClientClosed::Quit => "quit",
-            ClientClosed::Eof => "eof",
-            ClientClosed::Reset => "reset",
-            ClientClosed::Idle => "idle",
-            ClientClosed::ProtocolError => "protocol_error",
-            ClientClosed::Limit => "limit",
-            ClientClosed::Drained => "drained",
+            CloseReason::Done => "done",
+            CloseReason::Lost => "lost",
+            CloseReason::TooSlow => "too_slow",
+            CloseReason::Idle => "idle",
+            CloseReason::Drained => "drained",
         }
     }
 }
@@ -84,14 +71,10 @@ pub struct ServerMetrics {
     pub replies: [u64; REPLY_KINDS.len()],
     /// Tries that brought no reply, by `Failure as usize`.
     pub failures: [u64; Failure::COUNT],
-    /// Bytes received.
-    pub bytes_in: u64,
-    /// Bytes sent.
-    pub bytes_out: u64,
-    /// Open connections; set when a snapshot is taken.
-    pub connections: u64,
-    /// Requests sent and not answered; set when a snapshot is taken.
-    pub in_flight: u64,
+    /// Connections made.
+    pub connects: u64,
+    /// Connections lost or closed.
+    pub disconnects: u64,
 }
 
 /// Everything one shard counts.
@@ -115,12 +98,16 @@ pub struct ShardMetrics {
     pub clients_accepted: u64,
     /// Clients turned away at the limit.
     pub clients_refused: u64,
-    /// Clients gone, by `ClientClosed as usize`.
-    pub clients_closed: [u64; ClientClosed::COUNT],
+    /// Clients gone, by `CloseReason as usize`.
+    pub clients_closed: [u64; CloseReason::COUNT],
     /// Bytes received from clients.
     pub client_bytes_in: u64,
     /// Bytes sent to clients.
     pub client_bytes_out: u64,
+    /// Bytes received from servers.
+    pub upstream_bytes_in: u64,
+    /// Bytes sent to servers.
+    pub upstream_bytes_out: u64,
     /// How long turns took, without the waiting.
     pub turns: Histogram,
     /// Requests taken in over all turns.
@@ -202,28 +189,30 @@ impl ShardMetrics {
         }
     }
 
-    /// Bytes came from a server. `server` is `ServerKey.0`.
-    #[inline]
-    pub fn upstream_bytes_in(&mut self, server: usize, bytes: usize) {
+    /// A connection to a server was made. `server` is `ServerKey.0`.
+    pub fn upstream_connected(&mut self, server: usize) {
         if let Some(metrics) = self.servers.get_mut(server) {
-            metrics.bytes_in += bytes as u64;
+            metrics.connects += 1;
         }
     }
 
-    /// Bytes went to a server. `server` is `ServerKey.0`.
-    #[inline]
-    pub fn upstream_bytes_out(&mut self, server: usize, bytes: usize) {
+    /// A connection that was made is gone. `server` is `ServerKey.0`.
+    pub fn upstream_disconnected(&mut self, server: usize) {
         if let Some(metrics) = self.servers.get_mut(server) {
-            metrics.bytes_out += bytes as u64;
+            metrics.disconnects += 1;
         }
     }
 
-    /// Gauges of a server, set when a snapshot is taken. `server` is `ServerKey.0`.
-    pub fn upstream_gauges(&mut self, server: usize, connections: usize, in_flight: usize) {
-        if let Some(metrics) = self.servers.get_mut(server) {
-            metrics.connections = connections as u64;
-            metrics.in_flight = in_flight as u64;
-        }
+    /// Bytes came from a server.
+    #[inline]
+    pub fn upstream_bytes_in(&mut self, bytes: usize) {
+        self.upstream_bytes_in += bytes as u64;
+    }
+
+    /// Bytes went to a server.
+    #[inline]
+    pub fn upstream_bytes_out(&mut self, bytes: usize) {
+        self.upstream_bytes_out += bytes as u64;
     }
 
     /// A request went on to another server.
@@ -246,7 +235,7 @@ impl ShardMetrics {
 
     /// A client is gone.
     #[inline]
-    pub fn client_closed(&mut self, why: ClientClosed) {
+    pub fn client_closed(&mut self, why: CloseReason) {
         self.clients_closed[why as usize] += 1;
     }
 
@@ -289,6 +278,8 @@ impl ShardMetrics {
         self.clients_refused += other.clients_refused;
         self.client_bytes_in += other.client_bytes_in;
         self.client_bytes_out += other.client_bytes_out;
+        self.upstream_bytes_in += other.upstream_bytes_in;
+        self.upstream_bytes_out += other.upstream_bytes_out;
         self.turns.merge(&other.turns);
         self.turn_requests += other.turn_requests;
         self.clients += other.clients;
@@ -298,6 +289,11 @@ impl ShardMetrics {
 }
 
 impl ServerMetrics {
+    /// Open connections.
+    pub fn connections(&self) -> u64 {
+        self.connects.saturating_sub(self.disconnects)
+    }
+
     fn merge(&mut self, other: &ServerMetrics) {
         add(&mut self.requests, &other.requests);
         add(&mut self.replies, &other.replies);
@@ -305,10 +301,8 @@ impl ServerMetrics {
         self.latency.merge(&other.latency);
         self.hits += other.hits;
         self.misses += other.misses;
-        self.bytes_in += other.bytes_in;
-        self.bytes_out += other.bytes_out;
-        self.connections += other.connections;
-        self.in_flight += other.in_flight;
+        self.connects += other.connects;
+        self.disconnects += other.disconnects;
     }
 }
 
