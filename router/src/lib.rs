@@ -3,3 +3,4 @@
 pub mod messages;
 pub mod metrics;
 pub mod table;
+pub mod shard;

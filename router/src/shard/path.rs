@@ -1,0 +1,751 @@
+//! The way of a request, top to bottom: parsed, routed, queued upstream; its reply matched, joined, delivered in order.
+//!
+//! Does no I/O: what it produces lies in `out` buffers that are flushed at the end of the turn.
+
+use super::request::{KeptReply, Place, Request, RequestId};
+use super::session::{Ending, SessionId};
+use super::upstream::{InFlight, Link, OpenGet, SHARED_LINE_BYTES};
+use super::{REQUESTS_PER_TURN, Shard};
+use crate::metrics::{StatsSummary, VERSION_LINE, write_stats};
+use keyway_policies::{Answer, Dispatch, Failure, HealthView, LocalReply, Outcome, RequestView, Step, TryId};
+use keyway_protocol::Operation;
+use keyway_protocol::memcached::text::{self, AfterRefusal, Parsed, Reply, ReplyKind, RequestError};
+use std::cmp::Reverse;
+use std::ops::Range;
+
+/// A frame in two pieces: what lies before and behind a ` noreply` that isn't passed on.
+#[derive(Clone, Copy)]
+struct Frame<'a> {
+    head: &'a [u8],
+    tail: &'a [u8],
+    key: (usize, usize),
+    /// False when only the key was kept of it.
+    whole: bool,
+}
+
+impl<'a> Frame<'a> {
+    fn from_request(request: &text::Request<'a>) -> Frame<'a> {
+        let (head, tail) = match request.is_noreply() {
+            true => (&request.frame[..request.noreply.start], &request.frame[request.noreply.end..]),
+            false => (request.frame, &[][..]),
+        };
+        Frame { head, tail, key: (request.key.start, request.key.end), whole: true }
+    }
+
+    fn len(&self) -> usize {
+        self.head.len() + self.tail.len()
+    }
+
+    fn key(&self) -> &'a [u8] {
+        &self.head[self.key.0..self.key.1]
+    }
+}
+
+/// A reply at hand.
+#[derive(Clone, Copy)]
+struct Reported<'a> {
+    try_id: TryId,
+    kind: ReplyKind,
+    bytes: &'a [u8],
+}
+
+/// What a request is answered with.
+#[derive(Clone, Copy)]
+enum Source<'a> {
+    /// The reply just reported.
+    Bytes(ReplyKind, &'a [u8]),
+    /// A reply kept earlier.
+    Kept(TryId),
+    /// The router's own words.
+    Local(LocalReply),
+}
+
+// --- parse ---
+
+impl Shard {
+    /// Handles whole requests at the start of `input` as far as the limits allow; returns the bytes consumed.
+    pub(super) fn consume(&mut self, id: SessionId, input: &[u8]) -> usize {
+        let Some(mut parser) = self.sessions[id].parser.take() else { return input.len() };
+        let mut at = 0;
+        let mut budget = REQUESTS_PER_TURN;
+        while at < input.len() && self.sessions[id].ending != Ending::AfterAnswers {
+            if budget == 0 {
+                self.queue_session(id);
+                break;
+            }
+            if self.is_over_limits(id) {
+                self.sessions[id].paused = true;
+                break;
+            }
+            match parser.parse(&input[at..]) {
+                Parsed::NeedMore => break,
+                Parsed::Skip(count) => at += count,
+                Parsed::Request(request) => {
+                    at += request.frame.len();
+                    budget -= 1;
+                    self.admit(id, &request);
+                }
+                Parsed::Refused { error, consumed, noreply, after } => {
+                    at += consumed;
+                    budget -= 1;
+                    self.refuse(id, error, noreply, after);
+                }
+            }
+        }
+        self.sessions[id].parser = Some(parser);
+        at
+    }
+
+    fn refuse(&mut self, id: SessionId, error: RequestError, noreply: bool, after: AfterRefusal) {
+        self.metrics.protocol_error(error);
+        if !noreply {
+            let request = self.append_request(id, None, false);
+            self.deliver(request, error.reply());
+        }
+        if after == AfterRefusal::Close {
+            self.sessions[id].ending = Ending::AfterAnswers;
+        }
+    }
+
+    /// True when the client must wait for answers, or take the ones it has, before more of its input is handled.
+    fn is_over_limits(&self, id: SessionId) -> bool {
+        let session = &self.sessions[id];
+        session.waiting >= self.limits.requests_per_client
+            || session.expected_bytes() >= self.limits.reply_bytes_per_client
+    }
+}
+
+// --- route ---
+
+impl Shard {
+    fn admit(&mut self, id: SessionId, request: &text::Request<'_>) {
+        if request.operation == Operation::Quit {
+            self.sessions[id].ending = Ending::AfterAnswers;
+            return;
+        }
+        if request.key_count > 1 {
+            return self.admit_keys(id, request);
+        }
+        let request_id = self.append_request(id, Some(request.operation), request.is_noreply());
+        self.begin(request_id, Frame::from_request(request));
+    }
+
+    /// A get of several keys: each key is routed on its own.
+    fn admit_keys(&mut self, id: SessionId, request: &text::Request<'_>) {
+        let parent = self.append_request(id, Some(request.operation), false);
+        self.requests[parent].children = 1;
+        let mut frame = std::mem::take(&mut self.scratch);
+        for key in request.keys_iter() {
+            frame.clear();
+            frame.extend_from_slice(request.operation.name().as_bytes());
+            frame.push(b' ');
+            if !request.exptime.is_empty() {
+                frame.extend_from_slice(&request.frame[request.exptime.clone()]);
+                frame.push(b' ');
+            }
+            let key_at = (frame.len(), frame.len() + key.len());
+            frame.extend_from_slice(key);
+            frame.extend_from_slice(b"\r\n");
+            let child = self.take_request(Place::Child(parent), id, Some(request.operation));
+            self.requests[parent].children += 1;
+            self.begin(child, Frame { head: &frame, tail: &[], key: key_at, whole: true });
+        }
+        self.scratch = frame;
+        self.child_settled(parent);
+    }
+
+    /// Gives a request the next place in its session's order.
+    fn append_request(&mut self, id: SessionId, operation: Option<Operation>, noreply: bool) -> RequestId {
+        let request_id = self.take_request(Place::Session(id), id, operation);
+        self.requests[request_id].noreply = noreply;
+        let session = &mut self.sessions[id];
+        session.waiting += 1;
+        match session.last.replace(request_id) {
+            Some(last) => self.requests[last].next = Some(request_id),
+            None => session.first = Some(request_id),
+        }
+        request_id
+    }
+
+    fn take_request(&mut self, place: Place, session: SessionId, operation: Option<Operation>) -> RequestId {
+        let id = self.requests.take();
+        let session = &self.sessions[session];
+        let state = self.tables[self.current].as_mut().expect("the current table is there");
+        state.live += 1;
+        let request = &mut self.requests[id];
+        request.place = place;
+        request.operation = operation;
+        request.session_number = session.number;
+        request.table = self.current;
+        request.route = state.table.listener_routes[usize::from(session.listener)];
+        request.started_at = self.now;
+        id
+    }
+
+    fn begin(&mut self, id: RequestId, frame: Frame<'_>) {
+        let request = &mut self.requests[id];
+        let operation = request.operation();
+        let state = self.tables[request.table].as_ref().expect("a table with live requests stays");
+        let routes = &state.table.routes[request.route].routes;
+        let view = RequestView { operation, key: frame.key() };
+        let step = routes.begin(&mut request.plan, view, HealthView(&state.health), &mut self.dispatches);
+        // Reads are kept to check the reply's key against, and to ask again when a connection is lost.
+        if operation.is_safe_to_repeat() || routes.may_dispatch_again(&request.plan) {
+            request.keep_frame(frame.head, frame.tail, frame.key.0..frame.key.1, self.limits.max_replay_bytes);
+        }
+        self.settle(id, step, frame, None);
+    }
+
+    /// Carries out what the plan asked for, until it has decided or waits for replies. `current` is the try whose reply
+    /// is at hand, with its bytes.
+    fn settle(&mut self, id: RequestId, step: Step, frame: Frame<'_>, current: Option<Reported<'_>>) {
+        let mut answer = match step {
+            Step::Wait => None,
+            Step::Answer(answer) => Some(answer),
+        };
+        let mut at = 0;
+        while at < self.dispatches.len() {
+            let dispatch = self.dispatches[at];
+            at += 1;
+            let Err(failure) = self.enqueue(id, dispatch, frame) else { continue };
+            self.count_failure(id, dispatch, failure);
+            if answer.is_some() {
+                continue;
+            }
+            let (step, _) = self.resume(id, Some(frame.key()), dispatch.try_id, Outcome::Failure(failure));
+            if let Step::Answer(decided) = step {
+                answer = Some(decided);
+            }
+        }
+        self.dispatches.clear();
+        let Some(answer) = answer else { return };
+        let source = match (answer, current) {
+            (Answer::Local(local), _) => Source::Local(local),
+            (Answer::Try(wanted), Some(reported)) if wanted == reported.try_id => {
+                Source::Bytes(reported.kind, reported.bytes)
+            }
+            (Answer::Try(wanted), _) => Source::Kept(wanted),
+        };
+        self.answer(id, source, frame);
+    }
+
+    /// Reports an outcome to the plan. `key` is the request's where its frame was taken out, else the kept one is used.
+    fn resume(&mut self, id: RequestId, key: Option<&[u8]>, try_id: TryId, outcome: Outcome) -> (Step, bool) {
+        let request = &mut self.requests[id];
+        let operation = request.operation();
+        let state = self.tables[request.table].as_ref().expect("a table with live requests stays");
+        let routes = &state.table.routes[request.route].routes;
+        let key = key.unwrap_or(&request.frame[request.key.clone()]);
+        let view = RequestView { operation, key };
+        let before = self.dispatches.len();
+        let health = HealthView(&state.health);
+        let verdict = routes.resume(&mut request.plan, view, health, try_id, outcome, &mut self.dispatches);
+        for _ in before..self.dispatches.len() {
+            self.metrics.failover();
+        }
+        (verdict.step, verdict.keep)
+    }
+
+    fn count_failure(&mut self, id: RequestId, dispatch: Dispatch, failure: Failure) {
+        let state = self.tables[self.requests[id].table].as_ref().expect("a table with live requests stays");
+        let key = state.table.servers[dispatch.server.0 as usize].key;
+        self.metrics.upstream_failure(key.0 as usize, failure);
+    }
+}
+
+// --- queue upstream ---
+
+impl Shard {
+    fn enqueue(&mut self, id: RequestId, dispatch: Dispatch, frame: Frame<'_>) -> Result<(), Failure> {
+        let request = &mut self.requests[id];
+        let state = self.tables[request.table].as_ref().expect("a table with live requests stays");
+        let key = state.table.servers[dispatch.server.0 as usize].key;
+        let server = self.servers[key.0 as usize].as_ref().ok_or(Failure::Unavailable)?;
+        if !server.up || server.address.is_none() {
+            return Err(Failure::Unavailable);
+        }
+        if request.tries_made == 0 {
+            request.deadline = self.now + server.pool.deadline.as_nanos() as u64;
+        } else if self.now >= request.deadline {
+            return Err(Failure::DeadlineExceeded);
+        }
+        if !frame.whole {
+            return Err(Failure::NotReplayable);
+        }
+        let connections = server.connections.len();
+        let index = server.connections.start + request.session_number as usize % connections;
+        let expires_at = self.now + server.pool.timeout.as_nanos() as u64;
+        let connection = &mut self.connections[index];
+        if matches!(connection.link, Link::Idle { not_before } if self.now < not_before && connection.out.is_empty()) {
+            return Err(Failure::Unavailable);
+        }
+        let queued = connection.out.len() + connection.sending_bytes;
+        if connection.fifo.len() >= self.limits.requests_per_connection
+            || (queued > 0 && queued + frame.len() > self.limits.queued_bytes_per_connection)
+        {
+            return Err(Failure::QueueFull);
+        }
+        connection.write_frame(frame.head, frame.tail, frame.key.0..frame.key.1, request.parent());
+        connection.fifo.push_back(InFlight {
+            request: id,
+            try_id: dispatch.try_id,
+            operation: request.operation(),
+            queued_at: self.now,
+            expires_at,
+            shares_next: false,
+            delivered: false,
+        });
+        connection.unsent += 1;
+        request.tries.push(dispatch.try_id);
+        request.tries_made += 1;
+        self.in_flight += 1;
+        self.next_deadline = self.next_deadline.min(expires_at);
+        if request.deadline < expires_at {
+            self.late.push(Reverse((request.deadline, id.to_bits())));
+        }
+        if !connection.dirty {
+            connection.dirty = true;
+            self.dirty_connections.push(index);
+        }
+        Ok(())
+    }
+}
+
+impl Shard {
+    /// Asks a read once more on the connection that was lost with it, unless that was done before. False when the try is
+    /// over and failed.
+    pub(super) fn repeat(&mut self, index: usize, entry: &InFlight) -> bool {
+        let connection = &mut self.connections[index];
+        let Some(server) = self.servers[connection.server].as_ref() else { return false };
+        let Some(request) = self.requests.find_mut(entry.request) else { return false };
+        let asked_before = std::mem::replace(&mut request.repeated, true);
+        if request.done || asked_before || !server.up || !request.frame_whole || !entry.operation.is_safe_to_repeat() {
+            return false;
+        }
+        let expires_at = self.now + server.pool.timeout.as_nanos() as u64;
+        connection.write_frame(&request.frame, &[], request.key.clone(), request.parent());
+        connection.fifo.push_back(InFlight { expires_at, shares_next: false, ..*entry });
+        connection.unsent += 1;
+        self.in_flight += 1;
+        self.next_deadline = self.next_deadline.min(expires_at);
+        if request.deadline < expires_at {
+            self.late.push(Reverse((request.deadline, entry.request.to_bits())));
+        }
+        true
+    }
+}
+
+impl super::upstream::Connection {
+    /// Adds a frame to what is sent next. A single-key get of the same parent as the one before joins its line.
+    fn write_frame(&mut self, head: &[u8], tail: &[u8], key: Range<usize>, parent: Option<RequestId>) {
+        if let (Some(parent), Some(open)) = (parent, self.open_get) {
+            let line_bytes = open.line_bytes + 1 + key.len();
+            if open.parent == parent && line_bytes <= SHARED_LINE_BYTES && !self.out.is_empty() {
+                self.out.truncate(self.out.len() - 2);
+                self.out.push(b' ');
+                self.out.extend_from_slice(&head[key]);
+                self.out.extend_from_slice(b"\r\n");
+                self.open_get = Some(OpenGet { parent, line_bytes });
+                self.fifo.back_mut().expect("an open get has an entry").shares_next = true;
+                return;
+            }
+        }
+        self.out.extend_from_slice(head);
+        self.out.extend_from_slice(tail);
+        self.open_get = parent.map(|parent| OpenGet { parent, line_bytes: head.len() });
+    }
+}
+
+// --- match the reply ---
+
+impl Shard {
+    /// Takes one step of a reply that belongs to the head of `connection`'s FIFO. False when it doesn't fit.
+    pub(super) fn take_reply(&mut self, connection: usize, step: &[u8], reply: &Reply) -> bool {
+        let head = *self.connections[connection].fifo.front().expect("replies are parsed for an entry");
+        match reply {
+            Reply::Line(kind) if !head.shares_next && !head.delivered => {
+                self.pop_head(connection);
+                self.reported(connection, &head, *kind, step);
+                true
+            }
+            Reply::Line(kind) => {
+                // One line for all keys that have none yet: the lone END, or an error.
+                self.end_shared_reply(connection, *kind, step);
+                true
+            }
+            Reply::Value(value) if !head.shares_next && !head.delivered => {
+                if !value.last || !self.is_reply_for(&head, &step[value.key.clone()]) {
+                    return false;
+                }
+                self.pop_head(connection);
+                // A child gets the bare item: its parent says END once.
+                let is_child = self.requests.find(head.request).is_some_and(|request| request.parent().is_some());
+                let bytes = if is_child { &step[..value.item_end] } else { step };
+                self.reported(connection, &head, ReplyKind::Value, bytes);
+                true
+            }
+            Reply::Value(value) => {
+                let fits = self.take_shared_value(connection, &step[..value.item_end], value.key.clone());
+                if fits && value.last {
+                    self.end_shared_reply(connection, ReplyKind::End, b"END\r\n");
+                }
+                fits
+            }
+        }
+    }
+
+    fn pop_head(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        connection.fifo.pop_front();
+        connection.tombstones = connection.tombstones.saturating_sub(1);
+        connection.timeouts_in_row = 0;
+        connection.shared_at = 0;
+        self.in_flight -= 1;
+    }
+
+    /// True unless the entry's request is still there and asked for another key.
+    fn is_reply_for(&self, entry: &InFlight, key: &[u8]) -> bool {
+        self.requests.find(entry.request).is_none_or(|request| request.key_bytes() == key)
+    }
+
+    /// Hands an item to the key it belongs to, and a miss to those before it: memcached answers in the order asked.
+    fn take_shared_value(&mut self, index: usize, item: &[u8], key: Range<usize>) -> bool {
+        let key = &item[key];
+        let start = self.connections[index].shared_at;
+        let mut at = start;
+        let mut orphans = false;
+        let found = loop {
+            let entry = self.connections[index].fifo[at];
+            match self.requests.find(entry.request) {
+                Some(request) if !entry.delivered && request.key_bytes() == key => break true,
+                Some(_) => {}
+                None => orphans |= !entry.delivered,
+            }
+            if !entry.shares_next {
+                break false;
+            }
+            at += 1;
+        };
+        if !found {
+            // A key whose request is gone can't be told from one never asked for; both go to nobody.
+            return orphans;
+        }
+        for skipped in start..at {
+            self.deliver_shared(index, skipped, ReplyKind::End, b"END\r\n");
+        }
+        self.deliver_shared(index, at, ReplyKind::Value, item);
+        let connection = &mut self.connections[index];
+        connection.shared_at = if connection.fifo[at].shares_next { at + 1 } else { at };
+        true
+    }
+
+    fn deliver_shared(&mut self, connection: usize, at: usize, kind: ReplyKind, bytes: &[u8]) {
+        let entry = self.connections[connection].fifo[at];
+        if !entry.delivered {
+            self.connections[connection].fifo[at].delivered = true;
+            self.reported(connection, &entry, kind, bytes);
+        }
+    }
+
+    fn end_shared_reply(&mut self, connection: usize, kind: ReplyKind, line: &[u8]) {
+        loop {
+            let entry = *self.connections[connection].fifo.front().expect("a shared get has its entries");
+            self.pop_head(connection);
+            if !entry.delivered {
+                self.reported(connection, &entry, kind, line);
+            }
+            if !entry.shares_next {
+                return;
+            }
+        }
+    }
+
+    /// A server's reply to one try. A late one, whose try was given up, goes to nobody.
+    fn reported(&mut self, connection: usize, entry: &InFlight, kind: ReplyKind, bytes: &[u8]) {
+        if entry.request == RequestId::NONE {
+            return;
+        }
+        let server = self.connections[connection].server;
+        self.metrics.upstream_reply(server, entry.operation, kind, self.now - entry.queued_at);
+        let reported = Reported { try_id: entry.try_id, kind, bytes };
+        self.conclude(entry.request, entry.try_id, Outcome::Reply(kind), Some(reported));
+    }
+
+    /// A try that brought no reply.
+    pub(super) fn failed(&mut self, connection: usize, entry: &InFlight, failure: Failure) {
+        let server = self.connections[connection].server;
+        self.metrics.upstream_failure(server, failure);
+        self.conclude(entry.request, entry.try_id, Outcome::Failure(failure), None);
+    }
+}
+
+// --- join ---
+
+impl Shard {
+    fn conclude(&mut self, id: RequestId, try_id: TryId, outcome: Outcome, reported: Option<Reported<'_>>) {
+        let Some(request) = self.requests.find_mut(id) else { return };
+        if request.done {
+            return;
+        }
+        let Some(place) = request.tries.iter().position(|open| *open == try_id) else { return };
+        request.tries.swap_remove(place);
+        let (step, keep) = self.resume(id, None, try_id, outcome);
+        if let Some(reported) = reported
+            && keep
+        {
+            let mut bytes = self.buffers.take();
+            bytes.extend_from_slice(reported.bytes);
+            self.requests[id].kept.push(KeptReply { try_id, kind: reported.kind, bytes });
+        }
+        if self.dispatches.is_empty() {
+            let nothing_to_send = Frame { head: &[], tail: &[], key: (0, 0), whole: false };
+            return self.settle(id, step, nothing_to_send, reported);
+        }
+        let request = &mut self.requests[id];
+        let kept = std::mem::take(&mut request.frame);
+        let frame = Frame { head: &kept, tail: &[], key: (request.key.start, request.key.end), whole: request.frame_whole };
+        self.settle(id, step, frame, reported);
+        match self.requests.find_mut(id) {
+            Some(request) => {
+                request.frame = kept;
+                self.drop_unneeded(id);
+            }
+            None => self.buffers.give(kept),
+        }
+    }
+
+    /// Gives up kept replies that can no longer become the answer.
+    fn drop_unneeded(&mut self, id: RequestId) {
+        let request = &mut self.requests[id];
+        let mut at = 0;
+        while at < request.kept.len() {
+            if request.plan.holds(request.kept[at].try_id) {
+                at += 1;
+            } else {
+                let kept = request.kept.swap_remove(at);
+                self.buffers.give(kept.bytes);
+            }
+        }
+    }
+
+    /// The request's time is up: every open try fails until the plan has decided.
+    pub(super) fn request_expired(&mut self, id: RequestId) {
+        while let Some(request) = self.requests.find(id)
+            && !request.done
+            && let Some(open) = request.tries.last().copied()
+        {
+            self.conclude(id, open, Outcome::Failure(Failure::DeadlineExceeded), None);
+        }
+    }
+
+    fn answer(&mut self, id: RequestId, source: Source<'_>, frame: Frame<'_>) {
+        match source {
+            Source::Bytes(kind, bytes) => {
+                self.count_answer(id, kind);
+                self.deliver(id, bytes);
+            }
+            Source::Kept(wanted) => {
+                let request = &mut self.requests[id];
+                let place = request.kept.iter().position(|kept| kept.try_id == wanted);
+                let place = place.expect("a plan answers with a reply that it had kept");
+                let kept = request.kept.swap_remove(place);
+                self.count_answer(id, kept.kind);
+                self.deliver(id, &kept.bytes);
+                self.buffers.give(kept.bytes);
+            }
+            Source::Local(local) => {
+                self.metrics.answered_locally(local);
+                let mut text = self.buffers.take();
+                self.write_local_reply(&mut text, id, local, frame);
+                self.deliver(id, &text);
+                self.buffers.give(text);
+            }
+        }
+    }
+
+    fn count_answer(&mut self, id: RequestId, kind: ReplyKind) {
+        if let Some(operation) = self.requests[id].operation {
+            self.metrics.answered(operation, kind);
+        }
+    }
+
+    fn write_local_reply(&self, text: &mut Vec<u8>, id: RequestId, local: LocalReply, frame: Frame<'_>) {
+        let operation = self.requests[id].operation();
+        match local {
+            LocalReply::Router => match operation {
+                Operation::Version => text.extend_from_slice(VERSION_LINE),
+                Operation::Stats => self.write_stats(text, frame.head),
+                _ => text.extend_from_slice(b"OK\r\n"),
+            },
+            LocalReply::NotLocal => {
+                text.extend_from_slice(b"SERVER_ERROR keyway: LocalRoute cannot answer ");
+                text.extend_from_slice(operation.name().as_bytes());
+                text.extend_from_slice(b"\r\n");
+            }
+            LocalReply::NoHealthyServer => text.extend_from_slice(b"SERVER_ERROR keyway: no healthy server\r\n"),
+            LocalReply::Failed(failure) => {
+                text.extend_from_slice(b"SERVER_ERROR keyway: ");
+                text.extend_from_slice(failure.name().as_bytes());
+                text.extend_from_slice(b"\r\n");
+            }
+        }
+    }
+
+    fn write_stats(&self, text: &mut Vec<u8>, line: &[u8]) {
+        let arguments = line.strip_prefix(b"stats").unwrap_or(line).trim_ascii();
+        write_stats(text, arguments, self.stats.as_deref().unwrap_or(&StatsSummary::default()));
+    }
+}
+
+// --- deliver in order ---
+
+impl Shard {
+    /// Gives a request its answer. `bytes` is a whole reply; of a child that is an item, a lone END or an error line.
+    fn deliver(&mut self, id: RequestId, bytes: &[u8]) {
+        match self.requests[id].place {
+            Place::Session(session) => self.deliver_in_order(session, id, bytes),
+            Place::Child(parent) => self.deliver_to_parent(parent, id, bytes),
+            Place::Free => unreachable!("an entry in use has a place"),
+        }
+    }
+
+    fn deliver_in_order(&mut self, session_id: SessionId, id: RequestId, bytes: &[u8]) {
+        let request = &mut self.requests[id];
+        let bytes = if request.noreply { &[][..] } else { bytes };
+        request.done = true;
+        if let Some(operation) = request.operation {
+            self.metrics.request(operation, self.now - request.started_at);
+        }
+        let session = &mut self.sessions[session_id];
+        session.learn_reply_size(bytes.len());
+        if session.first != Some(id) {
+            session.held_bytes += bytes.len();
+            request.reply.extend_from_slice(bytes);
+            return;
+        }
+        session.write_out(bytes, &mut self.buffers);
+        self.pop_answered(session_id);
+        self.mark_session_dirty(session_id);
+    }
+
+    /// Takes the answered requests off the head of a session's order; their replies leave.
+    fn pop_answered(&mut self, session_id: SessionId) {
+        while let Some(first) = self.sessions[session_id].first
+            && self.requests[first].done
+        {
+            let session = &mut self.sessions[session_id];
+            let request = &mut self.requests[first];
+            session.held_bytes -= request.reply.len();
+            session.write_out(&request.reply, &mut self.buffers);
+            session.first = request.next;
+            session.waiting -= 1;
+            if session.first.is_none() {
+                session.last = None;
+            }
+            self.release(first);
+        }
+        // What a multi-key get gathered while others came first may leave now; the rest follows it directly.
+        if let Some(first) = self.sessions[session_id].first {
+            let session = &mut self.sessions[session_id];
+            let request = &mut self.requests[first];
+            session.held_bytes -= request.reply.len();
+            session.write_out(&request.reply, &mut self.buffers);
+            request.reply.clear();
+        }
+    }
+
+    fn deliver_to_parent(&mut self, parent: RequestId, child: RequestId, bytes: &[u8]) {
+        self.release(child);
+        // The parent is gone when its client is.
+        if self.requests.find(parent).is_none() {
+            return;
+        }
+        let Place::Session(session_id) = self.requests[parent].place else { unreachable!("parents have sessions") };
+        match bytes.first() {
+            Some(b'V') => {
+                let session = &mut self.sessions[session_id];
+                if session.first == Some(parent) {
+                    session.write_out(bytes, &mut self.buffers);
+                } else {
+                    session.held_bytes += bytes.len();
+                    self.requests[parent].reply.extend_from_slice(bytes);
+                }
+            }
+            Some(_) if bytes != b"END\r\n" => {
+                let error = &mut self.requests[parent].error;
+                if error.is_empty() {
+                    error.extend_from_slice(bytes);
+                }
+            }
+            Some(_) | None => {}
+        }
+        self.child_settled(parent);
+    }
+
+    /// One key less to wait for; the last one ends the reply.
+    fn child_settled(&mut self, parent: RequestId) {
+        let request = &mut self.requests[parent];
+        request.children -= 1;
+        if request.children > 0 {
+            return;
+        }
+        let Place::Session(session_id) = request.place else { unreachable!("parents have sessions") };
+        // What was gathered before the parent came first lies in `reply` and leaves with the end of it.
+        if request.error.is_empty() {
+            return self.deliver_in_order(session_id, parent, b"END\r\n");
+        }
+        let error = std::mem::take(&mut request.error);
+        self.deliver_in_order(session_id, parent, &error);
+        self.buffers.give(error);
+    }
+
+    /// Frees a request, and its table when that was its last.
+    pub(super) fn release(&mut self, id: RequestId) {
+        let table = self.requests[id].table;
+        while let Some(kept) = self.requests[id].kept.pop() {
+            self.buffers.give(kept.bytes);
+        }
+        self.requests.free(id);
+        self.table_released(table);
+    }
+}
+
+impl super::session::Session {
+    fn write_out(&mut self, bytes: &[u8], buffers: &mut super::buffers::Buffers) {
+        if bytes.is_empty() {
+            return;
+        }
+        if self.out.capacity() == 0 {
+            self.out = buffers.take();
+        }
+        self.out.extend_from_slice(bytes);
+    }
+}
+
+impl Request {
+    /// Keeps what a later try or check needs: the whole frame, or of one that is too large the key alone.
+    fn keep_frame(&mut self, head: &[u8], tail: &[u8], key: Range<usize>, max_bytes: usize) {
+        self.frame.clear();
+        if head.len() + tail.len() <= max_bytes {
+            self.frame.extend_from_slice(head);
+            self.frame.extend_from_slice(tail);
+            self.key = key;
+            self.frame_whole = true;
+        } else {
+            self.frame.extend_from_slice(&head[key.clone()]);
+            self.key = 0..key.len();
+            self.frame_whole = false;
+        }
+    }
+
+    fn parent(&self) -> Option<RequestId> {
+        match self.place {
+            Place::Child(parent) => Some(parent),
+            Place::Session(_) | Place::Free => None,
+        }
+    }
+
+    fn key_bytes(&self) -> &[u8] {
+        &self.frame[self.key.clone()]
+    }
+}

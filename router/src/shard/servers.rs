@@ -1,0 +1,307 @@
+//! Connections to servers: made on demand, flushed once a turn, lost, backed off, timed out, suspected.
+
+use super::request::RequestId;
+use super::upstream::{Connection, InFlight, Link};
+use super::{Role, Shard};
+use crate::messages::FromShard;
+use crate::table::ServerKey;
+use keyway_io_engine::{Closing, ConnectError, Io, Nanos};
+use keyway_policies::Failure;
+use keyway_protocol::memcached::text::{ReplyParsed, ReplyParser};
+use std::cmp::Reverse;
+
+impl Shard {
+    // --- connect ---
+
+    pub(super) fn mark_connection_dirty(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        if !connection.dirty {
+            connection.dirty = true;
+            self.dirty_connections.push(index);
+        }
+    }
+
+    pub(super) fn flush_connections<I: Io>(&mut self, io: &mut I) {
+        let mut dirty = std::mem::take(&mut self.dirty_connections);
+        for index in dirty.drain(..) {
+            self.connections[index].dirty = false;
+            self.flush_connection(io, index);
+        }
+        // A connect that fails at once marks other connections dirty: they go out in the next turn, which won't wait.
+        dirty.append(&mut self.dirty_connections);
+        self.dirty_connections = dirty;
+    }
+
+    fn flush_connection<I: Io>(&mut self, io: &mut I, index: usize) {
+        let connection = &mut self.connections[index];
+        if connection.out.is_empty() {
+            return;
+        }
+        match connection.link {
+            Link::Idle { not_before } if self.now >= not_before => self.connect(io, index),
+            Link::Idle { not_before } => self.next_deadline = self.next_deadline.min(not_before),
+            Link::Connecting { .. } => {}
+            Link::Up { conn } if connection.sending_bytes == 0 => {
+                let bytes = std::mem::replace(&mut connection.out, self.buffers.take());
+                connection.sending_bytes = bytes.len();
+                connection.unsent = 0;
+                connection.open_get = None;
+                io.send(conn, bytes);
+            }
+            Link::Up { .. } => {}
+        }
+    }
+
+    fn connect<I: Io>(&mut self, io: &mut I, index: usize) {
+        let server = self.connections[index].server;
+        let Some(state) = self.servers[server].as_ref() else { return };
+        let Some(address) = state.address.as_ref() else { return self.connect_failed(index) };
+        match io.connect(address) {
+            Ok(conn) => {
+                let until = self.now + state.pool.connect_timeout.as_nanos() as Nanos;
+                self.connections[index].link = Link::Connecting { conn, until };
+                self.next_deadline = self.next_deadline.min(until);
+                self.set_role(conn, Role::Upstream(index));
+            }
+            Err(_) => self.connect_failed(index),
+        }
+    }
+
+    pub(super) fn server_connected<I: Io>(&mut self, io: &mut I, index: usize, result: Result<(), ConnectError>) {
+        let connection = &mut self.connections[index];
+        let Link::Connecting { conn, .. } = connection.link else { return };
+        match result {
+            Ok(()) => {
+                connection.link = Link::Up { conn };
+                self.metrics.upstream_connected(connection.server);
+                self.mark_connection_dirty(index);
+            }
+            Err(_) => {
+                io.close(conn, Closing::Now);
+                self.set_role(conn, Role::None);
+                self.connect_failed(index);
+            }
+        }
+    }
+
+    /// Nothing of this connection's queue was ever sent: all of it fails as unavailable.
+    fn connect_failed(&mut self, index: usize) {
+        let random = self.next_random();
+        let connection = &mut self.connections[index];
+        connection.back_off(self.now, random);
+        connection.drop_unsent_bytes();
+        let server = connection.server;
+        self.server_failed(server, Failure::Unavailable);
+        self.fail_entries(index, usize::MAX, Failure::Unavailable);
+    }
+
+    // --- replies ---
+
+    pub(super) fn server_received<I: Io>(&mut self, io: &mut I, index: usize, bytes: &[u8]) {
+        let connection = &mut self.connections[index];
+        self.metrics.upstream_bytes_in(bytes.len());
+        if connection.pending.is_empty() {
+            match self.take_replies(index, bytes) {
+                Some(consumed) => self.connections[index].pending.push(&bytes[consumed..]),
+                None => self.lose_connection(io, index, Failure::Misaligned),
+            }
+            return;
+        }
+        connection.pending.push(bytes);
+        let mut input = std::mem::take(&mut connection.pending);
+        match self.take_replies(index, input.rest()) {
+            Some(consumed) => {
+                input.advance(consumed);
+                self.connections[index].pending = input;
+            }
+            None => self.lose_connection(io, index, Failure::Misaligned),
+        }
+    }
+
+    /// Hands on every whole reply in `bytes`; returns the bytes consumed, or `None` when they are out of step.
+    fn take_replies(&mut self, index: usize, bytes: &[u8]) -> Option<usize> {
+        let mut at = 0;
+        while at < bytes.len() {
+            let connection = &mut self.connections[index];
+            // Entries whose bytes never left can't be what the server answers.
+            if connection.fifo.len() == connection.unsent {
+                return None;
+            }
+            let expect = connection.fifo.front()?.expect();
+            match connection.parser.parse(expect, &bytes[at..]) {
+                ReplyParsed::NeedMore => break,
+                ReplyParsed::Misaligned => return None,
+                ReplyParsed::Reply { reply, consumed } => {
+                    if !self.take_reply(index, &bytes[at..at + consumed], &reply) {
+                        return None;
+                    }
+                    at += consumed;
+                }
+            }
+        }
+        if at > 0 {
+            self.server_answered(index);
+        }
+        Some(at)
+    }
+
+    fn server_answered(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        connection.reset_backoff();
+        if let Some(server) = self.servers[connection.server].as_mut() {
+            server.failures_in_row = 0;
+        }
+    }
+
+    pub(super) fn server_sent<I: Io>(&mut self, io: &mut I, index: usize, bytes: usize, succeeded: bool) {
+        self.connections[index].sending_bytes = 0;
+        if !succeeded {
+            return self.lose_connection(io, index, Failure::ConnectionLost);
+        }
+        self.metrics.upstream_bytes_out(bytes);
+        if !self.connections[index].out.is_empty() {
+            self.mark_connection_dirty(index);
+        }
+    }
+
+    // --- losses ---
+
+    pub(super) fn server_ended<I: Io>(&mut self, io: &mut I, index: usize) {
+        self.lose_connection(io, index, Failure::ConnectionLost);
+    }
+
+    /// Closes a connection. What was sent and has no reply fails (reads are asked once more); what was never sent waits
+    /// for the next connection.
+    pub(super) fn lose_connection<I: Io>(&mut self, io: &mut I, index: usize, failure: Failure) {
+        let random = self.next_random();
+        let limits = self.text_limits();
+        let connection = &mut self.connections[index];
+        let Some(conn) = connection.conn() else { return };
+        let was_up = matches!(connection.link, Link::Up { .. });
+        let was_idle = connection.fifo.is_empty() && failure == Failure::ConnectionLost;
+        connection.pending.clear();
+        connection.parser = ReplyParser::new(limits);
+        connection.sending_bytes = 0;
+        connection.open_get = None;
+        let server = connection.server;
+        if was_idle {
+            // A server that restarts or tidies up: nobody was hurt, so the next request connects at once.
+            connection.link = Link::Idle { not_before: self.now };
+        } else {
+            connection.back_off(self.now, random);
+        }
+        let sent = connection.fifo.len() - connection.unsent;
+        io.close(conn, Closing::Now);
+        self.set_role(conn, Role::None);
+        if was_up {
+            self.metrics.upstream_disconnected(server);
+        }
+        if !was_idle {
+            self.server_failed(server, failure);
+        }
+        self.fail_entries(index, sent, failure);
+        self.mark_connection_dirty(index);
+    }
+
+    /// Takes up to `count` entries off the FIFO's head and fails them, or queues them again where that is safe.
+    fn fail_entries(&mut self, index: usize, count: usize, failure: Failure) {
+        let count = count.min(self.connections[index].fifo.len());
+        for _ in 0..count {
+            let connection = &mut self.connections[index];
+            let Some(entry) = connection.fifo.pop_front() else { break };
+            connection.tombstones = connection.tombstones.saturating_sub(1);
+            connection.shared_at = 0;
+            connection.unsent = connection.unsent.min(connection.fifo.len());
+            self.in_flight -= 1;
+            if entry.delivered || entry.request == RequestId::NONE {
+                continue;
+            }
+            if failure == Failure::ConnectionLost && self.repeat(index, &entry) {
+                continue;
+            }
+            self.failed(index, &entry, failure);
+        }
+    }
+
+    /// The server failed in a way that speaks against it. After enough in a row this shard holds it for down, and the
+    /// control plane looks into it.
+    pub(super) fn server_failed(&mut self, key: usize, failure: Failure) {
+        let Some(server) = self.servers[key].as_mut() else { return };
+        server.failures_in_row = server.failures_in_row.saturating_add(1);
+        if server.up && server.failures_in_row >= self.limits.failures_until_down {
+            server.up = false;
+            self.report(FromShard::Suspect { key: ServerKey(key as u32), why: failure.name() });
+            self.refresh_health();
+        }
+    }
+
+    // --- time ---
+
+    pub(super) fn expire<I: Io>(&mut self, io: &mut I) {
+        if self.now >= self.next_deadline {
+            self.next_deadline = Nanos::MAX;
+            for index in 0..self.connections.len() {
+                self.expire_connection(io, index);
+                if let Some(at) = self.connections[index].next_deadline() {
+                    self.next_deadline = self.next_deadline.min(at);
+                }
+            }
+        }
+        while let Some(Reverse((at, request))) = self.late.peek().copied()
+            && at <= self.now
+        {
+            self.late.pop();
+            self.request_expired(RequestId::from_bits(request));
+        }
+        self.sweep_idle(io);
+    }
+
+    fn expire_connection<I: Io>(&mut self, io: &mut I, index: usize) {
+        match self.connections[index].link {
+            Link::Connecting { conn, until } if self.now >= until => {
+                io.close(conn, Closing::Now);
+                self.set_role(conn, Role::None);
+                return self.connect_failed(index);
+            }
+            Link::Idle { not_before } if self.now >= not_before && !self.connections[index].out.is_empty() => {
+                self.mark_connection_dirty(index);
+            }
+            Link::Idle { .. } | Link::Connecting { .. } | Link::Up { .. } => {}
+        }
+        let mut any = false;
+        while let Some(entry) = self.connections[index].expire_next(self.now) {
+            any = true;
+            if !entry.delivered {
+                self.failed(index, &entry, Failure::Timeout);
+            }
+        }
+        if !any {
+            return;
+        }
+        let server = self.connections[index].server;
+        self.server_failed(server, Failure::Timeout);
+        if self.connections[index].timeouts_in_row >= self.limits.timeouts_per_connection {
+            self.lose_connection(io, index, Failure::Timeout);
+        }
+    }
+}
+
+impl Connection {
+    /// Turns the oldest entry whose time is up into a tombstone and returns what it was.
+    fn expire_next(&mut self, now: Nanos) -> Option<InFlight> {
+        let entry = self.fifo.get_mut(self.tombstones)?;
+        if entry.expires_at > now {
+            return None;
+        }
+        let expired = *entry;
+        entry.request = RequestId::NONE;
+        self.tombstones += 1;
+        self.timeouts_in_row += 1;
+        Some(expired)
+    }
+
+    fn drop_unsent_bytes(&mut self) {
+        self.out.clear();
+        self.open_get = None;
+    }
+}
