@@ -203,9 +203,7 @@ impl Routes {
             Operation::FlushAll => Entry::Node(self.root()),
             Operation::Quit => Entry::Router,
             other => match other.class() {
-                OperationClass::Control => {
-                    operation_selector::explicit(self, other).map_or(Entry::Router, Entry::Node)
-                }
+                OperationClass::Control => operation_selector::explicit(self, other).map_or(Entry::Router, Entry::Node),
                 OperationClass::GetLike
                 | OperationClass::UpdateLike
                 | OperationClass::DeleteLike
@@ -390,8 +388,9 @@ impl Settled {
     pub(crate) fn ends_tries(self) -> bool {
         match self.answer {
             Answer::Local(LocalReply::Failed(failure)) => failure.ends_tries(),
-            Answer::Local(LocalReply::Router | LocalReply::NotLocal | LocalReply::NoHealthyServer)
-            | Answer::Try(_) => false,
+            Answer::Local(LocalReply::Router | LocalReply::NotLocal | LocalReply::NoHealthyServer) | Answer::Try(_) => {
+                false
+            }
         }
     }
 }

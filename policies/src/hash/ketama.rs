@@ -86,6 +86,7 @@ fn digests(weight: u32, total: u32, servers: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hash::{HashTag, KeyHash, Placement, routing_key};
 
     #[test]
     fn labels_leave_out_the_default_port() {
@@ -98,5 +99,41 @@ mod tests {
         for (name, host, port, expected) in cases {
             assert_eq!(label(name, host, port), expected);
         }
+    }
+
+    /// Where twemproxy 0.5 (fnv1a_64, ketama) put these keys, looked up in the servers behind it. The sums fold the
+    /// positions of key:0 to key:1499.
+    #[test]
+    fn keys_fall_where_twemproxy_puts_them() {
+        let keys = ["u{7}x7", "{}e3", "a}{b3}{c}", "x{open3"].map(str::as_bytes);
+        let high: [&[u8]; 4] = [b"\xe5\xb0\xb4\xec\xf3", b"W\xcdn\xea@", b"\x86&m", b"}\x8f\xe3g\xfc"];
+        let cases = [
+            ([1, 1, 1], HashTag::from_pair(b"{}"), 4_145_771_040_u32, [2, 2, 2, 2], [0, 1, 1, 0]),
+            ([1, 2, 7], None, 1_793_970_816, [2, 2, 1, 2], [2, 2, 1, 2]),
+        ];
+        for (weights, tag, sum, spots, high_spots) in cases {
+            let ring = Ring::new(["alpha", "beta", "gamma"].into_iter().zip(weights));
+            let placement = Placement::Ketama { function: KeyHash::Fnv1a64, ring };
+            let home = |key: &[u8]| placement.home(routing_key(key, tag, &placement), 3);
+            let folded = (0..1500).fold(0_u32, |sum, number| {
+                sum.wrapping_mul(31).wrapping_add(home(format!("key:{number}").as_bytes()) as u32)
+            });
+            assert_eq!(folded, sum, "{weights:?}");
+            assert_eq!(keys.map(home), spots, "{weights:?}");
+            assert_eq!(high.map(home), high_spots, "{weights:?}: bytes are signed");
+        }
+    }
+
+    #[test]
+    fn a_dead_servers_keys_go_where_a_ring_without_it_has_them() {
+        let names = ["a", "b", "c", "d"];
+        let all = Ring::new(names.into_iter().zip([1; 4]));
+        let without = Ring::new(["a", "b", "d"].into_iter().zip([1; 3]));
+        for step in 0..20_000_u32 {
+            let hash = step.wrapping_mul(0x9e37_79b9);
+            let up = all.first_up(hash, |server| server != 2).map(|server| names[server]);
+            assert_eq!(up, Some(["a", "b", "d"][without.home(hash)]), "{hash:#x}");
+        }
+        assert_eq!(all.first_up(0, |_| false), None);
     }
 }

@@ -204,7 +204,8 @@ mod tests {
         let ketama = Placement::Ketama { function: KeyHash::Fnv1a64, ring: Ring::new([("a", 1)].into_iter()) };
         let braces = HashTag::from_pair(b"{}");
         let dollars = HashTag::from_pair(b"$$");
-        let cases: [(&[u8], Option<HashTag>, &Placement, &[u8]); 14] = [
+        type Case<'a> = (&'a [u8], Option<HashTag>, &'a Placement, &'a [u8]);
+        let cases: [Case<'_>; 14] = [
             (b"user:{42}:name", braces, &ketama, b"42"),
             (b"{42}{43}", braces, &ketama, b"42"),
             (b"a{b{c}d", braces, &ketama, b"b{c"),

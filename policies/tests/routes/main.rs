@@ -1,0 +1,9 @@
+//! The route tree from outside: tables of cases, every order of arrival, and random trees against a model.
+
+mod builder;
+mod explain;
+mod model;
+mod notation;
+mod order;
+mod pool;
+mod table;
