@@ -89,6 +89,43 @@ pub const LINGER_NANOS: Nanos = 1_000_000_000;
 /// How much a lingering close reads and drops, in bytes.
 pub const LINGER_BYTES: usize = 1 << 20;
 
+/// What an engine counted since it was made. Only grows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EngineCounters {
+    /// Calls of io_uring_enter: turns, and submissions in the middle of one.
+    pub enters: u64,
+    /// Submissions in the middle of a turn because the submission queue was full.
+    pub submission_queue_full: u64,
+    /// Waits ended early by a signal, or refused for the moment (EAGAIN, EBUSY).
+    pub interrupted: u64,
+    /// Completions taken.
+    pub completions: u64,
+    /// Times completions had overflowed the completion queue into the kernel's list. None is lost.
+    pub cq_overflow: u64,
+    /// Connections accepted or adopted.
+    pub accepted: u64,
+    /// Failed accepts (EMFILE and others).
+    pub accept_errors: u64,
+    /// Connections closed at once because the engine's table was full.
+    pub accept_refused: u64,
+    /// Connections begun.
+    pub connects: u64,
+    /// Reads that met an empty buffer group.
+    pub enobufs: u64,
+    /// Multishot reads and accepts that the kernel ended and that were armed again.
+    pub rearms: u64,
+    /// Reads and sends cancelled.
+    pub cancels: u64,
+    /// Sends asked for.
+    pub sends: u64,
+    /// Sends the kernel cut short; the rest was sent again.
+    pub short_sends: u64,
+    /// Lingering closes ended by their bound, not by the peer.
+    pub linger_cuts: u64,
+    /// Times the doorbell rang.
+    pub doorbells: u64,
+}
+
 /// What the core may ask of an engine. Nothing here blocks.
 pub trait Io {
     /// The time at which this turn's events were taken.
@@ -110,6 +147,11 @@ pub trait Io {
 
     /// Stops accepting on all listeners (drain). Connections already made stay.
     fn stop_accepting(&mut self);
+
+    /// What was counted so far. An engine that counts nothing keeps this.
+    fn counters(&self) -> EngineCounters {
+        EngineCounters::default()
+    }
 }
 
 /// What the core is told. Called by the engine's `turn`, in the order events happened, then `turn_ended` once.
