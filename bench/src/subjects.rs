@@ -1,0 +1,200 @@
+//! What is compared: Keyway in its window modes, twemproxy, the floor, and any other forwarder by its command line.
+//!
+//! Owns how each is configured and started. Every subject forwards one loopback port to one memcached.
+
+use crate::process::{CommandLine, Process, Scratch, free_port};
+use std::path::{Path, PathBuf};
+
+/// Keyway's batching window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Window {
+    Off,
+    Fixed { max_delay_us: u32, batch: u32 },
+    Adaptive { max_delay_us: u32 },
+}
+
+impl Window {
+    fn yaml(self) -> String {
+        match self {
+            Window::Off => "{mode: off}".to_owned(),
+            Window::Fixed { max_delay_us, batch } => {
+                format!("{{mode: fixed, max_delay_us: {max_delay_us}, batch: {batch}}}")
+            }
+            Window::Adaptive { max_delay_us } => format!("{{mode: adaptive, max_delay_us: {max_delay_us}}}"),
+        }
+    }
+
+    /// What the floor calls it: no argument, or the delay and the batch, 0 for adaptive.
+    fn floor_args(self) -> Vec<String> {
+        match self {
+            Window::Off => Vec::new(),
+            Window::Fixed { max_delay_us, batch } => vec![max_delay_us.to_string(), batch.to_string()],
+            Window::Adaptive { max_delay_us } => vec![max_delay_us.to_string(), "0".to_owned()],
+        }
+    }
+
+    fn name(self) -> String {
+        match self {
+            Window::Off => "off".to_owned(),
+            Window::Fixed { max_delay_us, batch } => format!("{max_delay_us} us/{batch}"),
+            Window::Adaptive { .. } => "adaptive".to_owned(),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Keyway { window: Window, shards: usize, clients: usize },
+    Nutcracker,
+    Floor { window: Window },
+    /// Arguments with `{listen}` and `{server}` for the two ports.
+    Other { args: Vec<String> },
+}
+
+/// One forwarder to be measured.
+#[derive(Clone, Debug)]
+pub(crate) struct Subject {
+    pub(crate) name: String,
+    program: PathBuf,
+    kind: Kind,
+}
+
+/// A subject that runs.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) process: Process,
+    pub(crate) port: u16,
+}
+
+impl Subject {
+    pub(crate) fn keyway(program: &Path, window: Window) -> Subject {
+        let kind = Kind::Keyway { window, shards: 1, clients: 10_000 };
+        Subject { name: format!("keyway {}", window.name()), program: program.to_owned(), kind }
+    }
+
+    /// Keyway with other numbers of shards and of clients than usual.
+    pub(crate) fn keyway_with(program: &Path, window: Window, shards: usize, clients: usize) -> Subject {
+        let kind = Kind::Keyway { window, shards, clients };
+        Subject { name: format!("keyway {} x{shards}", window.name()), program: program.to_owned(), kind }
+    }
+
+    pub(crate) fn nutcracker(program: &Path) -> Subject {
+        Subject { name: "twemproxy".to_owned(), program: program.to_owned(), kind: Kind::Nutcracker }
+    }
+
+    pub(crate) fn floor(program: &Path, window: Window) -> Subject {
+        let kind = Kind::Floor { window };
+        Subject { name: format!("floor {}", window.name()), program: program.to_owned(), kind }
+    }
+
+    /// `NAME=PROGRAM ARG... {listen} ... {server}`.
+    pub(crate) fn other(text: &str) -> Result<Subject, String> {
+        let form = || format!("{text:?}: NAME=PROGRAM ARGUMENTS with {{listen}} and {{server}} for the ports");
+        let (name, line) = text.split_once('=').ok_or_else(form)?;
+        let mut words = line.split_ascii_whitespace().map(str::to_owned);
+        let program = words.next().ok_or_else(form)?;
+        if !line.contains("{listen}") || !line.contains("{server}") {
+            return Err(form());
+        }
+        Ok(Subject { name: name.to_owned(), program: program.into(), kind: Kind::Other { args: words.collect() } })
+    }
+
+    pub(crate) fn is_floor(&self) -> bool {
+        matches!(self.kind, Kind::Floor { .. })
+    }
+
+    pub(crate) fn is_keyway(&self) -> bool {
+        matches!(self.kind, Kind::Keyway { .. })
+    }
+
+    /// Starts it in front of the memcached on `server_port`, pinned to `core`, and waits until it listens.
+    pub(crate) fn start(&self, server_port: u16, core: Option<usize>, scratch: &Scratch) -> Result<Running, String> {
+        let port = free_port().map_err(|error| error.to_string())?;
+        let args = self.args(port, server_port, scratch)?;
+        let line = CommandLine::new(&self.program, args).pinned(core);
+        let mut process = Process::start(&self.name, &line, scratch)?;
+        process.wait_for_port(port)?;
+        Ok(Running { process, port })
+    }
+
+    fn args(&self, port: u16, server_port: u16, scratch: &Scratch) -> Result<Vec<String>, String> {
+        let write = |name: &str, text: &str| {
+            scratch.write(name, text).map(|path| path.display().to_string()).map_err(|error| error.to_string())
+        };
+        let another_port = || free_port().map_err(|error| error.to_string());
+        match &self.kind {
+            Kind::Keyway { window, shards, clients } => {
+                let text = keyway_yaml(port, server_port, *window, *clients, [another_port()?, another_port()?]);
+                let file = write(&format!("router-{port}.yaml"), &text)?;
+                Ok(["-f", &file, "-n", &shards.to_string()].map(str::to_owned).to_vec())
+            }
+            Kind::Nutcracker => {
+                let text = format!(
+                    "bench:\n  listen: 127.0.0.1:{port}\n  hash: fnv1a_64\n  distribution: ketama\n  preconnect: true\n  \
+                     servers:\n   - 127.0.0.1:{server_port}:1\n"
+                );
+                let file = write(&format!("nutcracker-{port}.yml"), &text)?;
+                let at = |name: &str| scratch.file(&format!("nutcracker-{port}.{name}")).display().to_string();
+                let (log, pid, stats) = (at("log"), at("pid"), another_port()?.to_string());
+                Ok(["-c", &file, "-o", &log, "-p", &pid, "-a", "127.0.0.1", "-s", &stats].map(str::to_owned).to_vec())
+            }
+            Kind::Floor { window } => {
+                let mut args = vec!["mc".to_owned(), port.to_string(), server_port.to_string()];
+                args.extend(window.floor_args());
+                Ok(args)
+            }
+            Kind::Other { args } => {
+                let (listen, server) = (port.to_string(), server_port.to_string());
+                Ok(args.iter().map(|arg| arg.replace("{listen}", &listen).replace("{server}", &server)).collect())
+            }
+        }
+    }
+}
+
+/// A configuration of one pool with one server, as a user would write it.
+fn keyway_yaml(port: u16, server_port: u16, window: Window, clients: usize, other_ports: [u16; 2]) -> String {
+    let [metrics_port, admin_port] = other_ports;
+    let batching = window.yaml();
+    format!(
+        "listeners:\n  - {{address: \"tcp://127.0.0.1:{port}\", protocol: memcached, route: main}}\npools:\n  \
+         bench: {{protocol: memcached, servers: [\"127.0.0.1:{server_port}\"]}}\nroutes:\n  \
+         main: PoolRoute|bench\nmetrics: {{address: \"127.0.0.1:{metrics_port}\"}}\n\
+         admin: {{address: \"127.0.0.1:{admin_port}\"}}\nbatching: {batching}\nlimits: {{clients: {clients}}}\n"
+    )
+}
+
+/// Starts a memcached on a free port, pinned to `core`.
+pub(crate) fn start_memcached(program: &Path, core: Option<usize>, scratch: &Scratch) -> Result<Running, String> {
+    let port = free_port().map_err(|error| error.to_string())?;
+    let text = port.to_string();
+    // As root it wants a user to become; for anybody else the option is ignored.
+    let args = ["-l", "127.0.0.1", "-p", &text, "-U", "0", "-t", "1", "-m", "256", "-c", "4096", "-u", "nobody"];
+    let line = CommandLine::new(program, args).pinned(core);
+    let mut process = Process::start("memcached", &line, scratch)?;
+    process.wait_for_port(port)?;
+    Ok(Running { process, port })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn command_lines_are_as_each_program_wants_them() {
+        let scratch = Scratch::new().expect("a temporary directory");
+        let check = |subject: Subject, expected: &[&str]| {
+            let args = subject.args(1, 2, &scratch).expect("arguments");
+            assert_eq!(args, expected, "{}", subject.name);
+        };
+        let program = Path::new("p");
+        check(Subject::floor(program, Window::Off), &["mc", "1", "2"]);
+        check(Subject::floor(program, Window::Fixed { max_delay_us: 100, batch: 32 }), &["mc", "1", "2", "100", "32"]);
+        check(Subject::floor(program, Window::Adaptive { max_delay_us: 200 }), &["mc", "1", "2", "200", "0"]);
+        let file = scratch.file("router-1.yaml").display().to_string();
+        check(Subject::keyway(program, Window::Off), &["-f", &file, "-n", "1"]);
+        let other = Subject::other("x=prog -l {listen} -s 127.0.0.1:{server}").expect("a subject");
+        check(other, &["-l", "1", "-s", "127.0.0.1:2"]);
+        assert!(Subject::other("x=prog").is_err());
+        assert!(Subject::other("prog {listen} {server}").is_err());
+    }
+}
