@@ -1,5 +1,8 @@
 //! Keyway, a thread-per-core router for memcached.
 
+pub mod cli;
+pub mod config;
+pub mod explain;
 pub mod messages;
 pub mod metrics;
 pub mod table;

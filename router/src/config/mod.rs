@@ -1,0 +1,433 @@
+//! The configuration: YAML text to a `Config` that can't hold a bad value, and that to the table shards route by.
+//!
+//! The way: `tree` (YAML with positions) -> `reader` and `keys` (which keys there are, their types and ranges) -> `pools`,
+//! `routes` and this file (what they mean together) -> `table`. All faults are found in one reading, each with its place.
+//!
+//! Never resolves names, opens sockets or looks at the machine: the same text always gives the same `Config`.
+
+mod address;
+mod error;
+pub mod keys;
+mod memory;
+mod overrides;
+mod pools;
+mod reader;
+mod routes;
+mod table;
+mod tree;
+
+pub use address::{ListenAddress, ServerAddress};
+pub use error::{ConfigErrors, Fault, MAX_FAULTS, Place, Position};
+pub use memory::MemoryBound;
+pub use overrides::Overrides;
+pub use pools::{ConnectionSettings, MAX_POOLS, ORDERED_POOL, Pool, Server};
+pub use routes::{MAIN_ROUTE, MAX_ROUTE_DEPTH, MAX_ROUTE_NODES, MAX_ROUTES, NamedRoute, Route};
+pub use table::ServerIdentity;
+pub use tree::{MAX_DEPTH, MAX_FILE_BYTES};
+
+use crate::table::TableLimits;
+use error::{Faults, Path, did_you_mean, seen};
+use keys::{Section, TOP};
+use keyway_io_engine::batching::{Batching, BatchingMode};
+use reader::{Map, items, number_of};
+use std::collections::HashSet;
+use std::io::Read;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+use tree::Node;
+
+/// Most listeners.
+pub const MAX_LISTENERS: usize = 64;
+
+/// A configuration without faults.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where clients come in: at least one.
+    pub listeners: Vec<Listener>,
+    /// The pools.
+    pub pools: Vec<Pool>,
+    /// The route trees: at least one.
+    pub routes: Vec<NamedRoute>,
+    /// How many shards.
+    pub shards: Shards,
+    /// The metrics port, unless it is off.
+    pub metrics: Option<ListenAddress>,
+    /// The admin port, unless it is off.
+    pub admin: Option<ListenAddress>,
+    /// The batching window.
+    pub batching: Batching,
+    /// Limits on clients and queues.
+    pub limits: TableLimits,
+    /// How long a stopping process waits for its clients.
+    pub drain: Duration,
+    /// When servers are down and up.
+    pub health: Health,
+    /// How long a resolved name is used.
+    pub dns_ttl: Duration,
+    /// Memory of each embedded server, in bytes.
+    pub embedded_memory_bytes: u64,
+}
+
+/// Where clients come in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Where.
+    pub address: ListenAddress,
+    /// The tree its requests take, as an index into `Config::routes`.
+    pub route: usize,
+}
+
+/// How many shards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shards {
+    /// One per CPU the process may use.
+    Auto,
+    /// That many.
+    Count(usize),
+}
+
+/// When servers are down and up. `TableLimits::failures_until_down` is the same number as `failures`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// Between two checks of a server.
+    pub interval: Duration,
+    /// Longest time for one.
+    pub timeout: Duration,
+    /// Failures in a row until it is down.
+    pub failures: u32,
+    /// Successes in a row until it is up.
+    pub successes: u32,
+}
+
+impl Config {
+    /// Reads a configuration file.
+    pub fn load(path: &std::path::Path, overrides: &Overrides) -> Result<Config, ConfigErrors> {
+        let file = path.display().to_string();
+        let unreadable = |error: std::io::Error| ConfigErrors::whole_file(&file, format!("can't be read: {error}"));
+        let mut bytes = Vec::new();
+        // One byte more than allowed shows that there is more; the rest of a huge file (or of /dev/zero) is never read.
+        let most = MAX_FILE_BYTES as u64 + 1;
+        std::fs::File::open(path).and_then(|opened| opened.take(most).read_to_end(&mut bytes)).map_err(unreadable)?;
+        Config::parse(&bytes, &file, overrides)
+    }
+
+    /// Reads a configuration from the bytes of a file; `file` is its name in errors.
+    pub fn parse(bytes: &[u8], file: &str, overrides: &Overrides) -> Result<Config, ConfigErrors> {
+        if bytes.len() > MAX_FILE_BYTES {
+            return Err(ConfigErrors::whole_file(file, format!("larger than {MAX_FILE_BYTES} bytes")));
+        }
+        let mut faults = Faults::default();
+        let config = match std::str::from_utf8(bytes) {
+            Ok(text) => match tree::parse(text, &mut faults) {
+                Some(top) if !top.is_null() => Some(read(&top, overrides, &mut faults)),
+                Some(_) | None if faults.is_empty() => {
+                    let problem = "holds no configuration; it needs at least a pool and a route".to_owned();
+                    return Err(ConfigErrors::whole_file(file, problem));
+                }
+                Some(_) | None => None,
+            },
+            Err(error) => {
+                let position = tree::position_of_byte(bytes, error.valid_up_to());
+                faults.at(position, "", "not UTF-8".to_owned(), String::new());
+                None
+            }
+        };
+        match (faults.into_errors(file), config) {
+            (None, Some(config)) => Ok(config),
+            (Some(errors), _) => Err(errors),
+            (None, None) => Err(ConfigErrors::whole_file(file, "holds no configuration".to_owned())),
+        }
+    }
+}
+
+/// The file's top. With faults noted the result is incomplete and must not be used.
+fn read(top: &Node, overrides: &Overrides, faults: &mut Faults) -> Config {
+    let path = Path::Top;
+    let top = Map::read(top, &TOP, &path, faults);
+    let pools = read_all_pools(&top, overrides, faults);
+    let routes = read_all_routes(&top, &pools, faults);
+    let listeners = read_listeners(&top, &routes, overrides, faults);
+    let health = read_health(&top, overrides, faults);
+    let (limits, drain) = read_limits(&top, overrides, health.failures, faults);
+    let dns_ttl_ms = section(&top, "dns", &keys::DNS, faults, |map, faults| map.number("ttl_ms", faults));
+    let embedded_memory_bytes =
+        section(&top, "embedded", &keys::EMBEDDED, faults, |map, faults| map.number("memory_bytes", faults));
+    // gomcrouter's file has no listeners, and its metrics port is open to all.
+    let all_metrics = ListenAddress::AllTcp(9090);
+    let metrics_default = if top.find("listeners").is_none() { all_metrics } else { local(9090) };
+    let metrics = read_port(&top, "metrics", &keys::METRICS, metrics_default, faults);
+    Config {
+        listeners,
+        pools,
+        routes,
+        shards: read_shards(&top, overrides, faults),
+        metrics: overrides.metrics.clone().or(metrics),
+        admin: read_port(&top, "admin", &keys::ADMIN, local(9091), faults),
+        batching: read_batching(&top, faults),
+        limits,
+        drain,
+        health,
+        dns_ttl: Duration::from_millis(overrides.dns_ttl_ms.unwrap_or(dns_ttl_ms)),
+        embedded_memory_bytes,
+    }
+}
+
+fn local(port: u16) -> ListenAddress {
+    ListenAddress::Tcp(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port))
+}
+
+fn read_all_pools(top: &Map<'_, '_>, overrides: &Overrides, faults: &mut Faults) -> Vec<Pool> {
+    let pools_path = Path::Key(top.path, "pools");
+    let ordered_path = Path::Key(top.path, "ordered_pool");
+    match (top.find("pools"), top.find("ordered_pool")) {
+        (None, None) => Vec::new(),
+        (Some(node), None) => pools::read_pools(node, &pools_path, overrides, faults),
+        (None, Some(node)) => vec![pools::read_ordered_pool(node, &ordered_path, overrides, faults)],
+        (Some(pools), Some(ordered)) => {
+            let problem = "can't stand beside pools".to_owned();
+            faults.at(ordered.position, ordered_path, problem, "one of the two".to_owned());
+            pools::read_pools(pools, &pools_path, overrides, faults)
+        }
+    }
+}
+
+fn read_all_routes(top: &Map<'_, '_>, pools: &[Pool], faults: &mut Faults) -> Vec<NamedRoute> {
+    let route_path = Path::Key(top.path, "route");
+    let routes_path = Path::Key(top.path, "routes");
+    let was_good = faults.is_empty();
+    let (routes, position) = match (top.find("route"), top.find("routes")) {
+        (None, None) => {
+            let allowed = "route: ..., or routes: {name: ...}".to_owned();
+            faults.at(top.position, top.path, "route is missing".to_owned(), allowed);
+            return Vec::new();
+        }
+        (Some(node), None) => (vec![routes::read_route(node, &route_path, pools, faults)], node.position),
+        (None, Some(node)) => (routes::read_routes(node, &routes_path, pools, faults), node.position),
+        (Some(node), Some(routes)) => {
+            let problem = "can't stand beside routes".to_owned();
+            faults.at(node.position, route_path, problem, "one of the two".to_owned());
+            (routes::read_routes(routes, &routes_path, pools, faults), routes.position)
+        }
+    };
+    // The arena has bounds of its own. They are tried now, so that a table can be built later without a way to fail.
+    if was_good && faults.is_empty() {
+        for named in &routes {
+            if let Err(error) = table::build_routes(&named.route, pools) {
+                let path = if routes.len() == 1 { route_path } else { Path::Key(&routes_path, &named.name) };
+                faults.at(position, path, error.to_string(), String::new());
+            }
+        }
+    }
+    routes
+}
+
+fn read_listeners(
+    top: &Map<'_, '_>,
+    routes: &[NamedRoute],
+    overrides: &Overrides,
+    faults: &mut Faults,
+) -> Vec<Listener> {
+    let only = match routes {
+        [_] => Some(0),
+        routes => routes.iter().position(|route| route.name == MAIN_ROUTE),
+    };
+    let mut listeners = Vec::new();
+    let path = Path::Key(top.path, "listeners");
+    let items = top.find("listeners").and_then(|node| items(node, &path, faults).map(|items| (node, items)));
+    if let Some((node, items)) = items {
+        if items.is_empty() || items.len() > MAX_LISTENERS {
+            faults.at(node.position, path, format!("{} listeners", items.len()), format!("1 to {MAX_LISTENERS}"));
+            return listeners;
+        }
+        let mut seen_before = HashSet::new();
+        for (at, item) in items.iter().enumerate() {
+            let path = Path::Item(&path, at);
+            let Some(listener) = read_listener(item, &path, routes, only, faults) else { continue };
+            let is_chosen = !matches!(&listener.address, ListenAddress::Tcp(address) if address.port() == 0);
+            if is_chosen && !seen_before.insert(listener.address.clone()) {
+                let problem = format!("{} is given twice", seen(&listener.address.to_string()));
+                faults.at(item.position, path, problem, String::new());
+            }
+            listeners.push(listener);
+        }
+    }
+    let address = match (&overrides.listen, top.find("listeners")) {
+        (Some(address), _) => address.clone(),
+        (None, Some(_)) => return listeners,
+        (None, None) => ListenAddress::AllTcp(8080),
+    };
+    // Without a route there is a fault already.
+    if only.is_none() && !routes.is_empty() {
+        let problem = format!("{address} needs a route, and of the {} there is none named main", routes.len());
+        match overrides.listen {
+            Some(_) => faults.flag("--listen", problem, "a file with one route, or one named main".to_owned()),
+            None => faults.at(top.position, path, "listeners is missing".to_owned(), problem),
+        }
+    }
+    vec![Listener { address, route: only.unwrap_or(0) }]
+}
+
+fn read_listener(
+    node: &Node,
+    path: &Path<'_>,
+    routes: &[NamedRoute],
+    only: Option<usize>,
+    faults: &mut Faults,
+) -> Option<Listener> {
+    let map = Map::read(node, &keys::LISTENER, path, faults);
+    map.word("protocol", faults);
+    map.required("address", faults);
+    let route = match map.find("route") {
+        Some(_) => map.given_text("route", faults).and_then(|(name, node)| {
+            let found = routes.iter().position(|route| route.name == name);
+            if found.is_none() && !routes.is_empty() {
+                let names = || routes.iter().map(|route| route.name.as_str());
+                let problem = format!("no route {}{}", seen(name), did_you_mean(name, names()));
+                faults.at(node.position, Path::Key(path, "route"), problem, names().collect::<Vec<_>>().join(", "));
+            }
+            found
+        }),
+        None => {
+            if only.is_none() && !routes.is_empty() {
+                let names: Vec<_> = routes.iter().map(|route| route.name.as_str()).collect();
+                faults.at(map.position, path, "route is missing".to_owned(), names.join(", "));
+            }
+            only
+        }
+    };
+    let (text, node) = map.given_text("address", faults)?;
+    match ListenAddress::parse(text) {
+        Ok(address) => Some(Listener { address, route: route.unwrap_or(0) }),
+        Err(problem) => {
+            map.refuse("address", node, format!("{} {problem}", seen(text)), faults);
+            None
+        }
+    }
+}
+
+fn read_shards(top: &Map<'_, '_>, overrides: &Overrides, faults: &mut Faults) -> Shards {
+    let given = top.find("shards").filter(|node| node.text() != Some("auto")).and_then(|node| {
+        match number_of(node, &keys::SHARDS) {
+            Ok(shards) => Some(shards),
+            Err((problem, _)) => {
+                top.refuse("shards", node, problem, faults);
+                None
+            }
+        }
+    });
+    match overrides.shards.or(given).and_then(|shards| usize::try_from(shards).ok()) {
+        Some(shards) => Shards::Count(shards),
+        None => Shards::Auto,
+    }
+}
+
+/// The metrics or admin port; `None` is off.
+fn read_port(
+    top: &Map<'_, '_>,
+    name: &str,
+    keys: &'static Section,
+    default: ListenAddress,
+    faults: &mut Faults,
+) -> Option<ListenAddress> {
+    section(top, name, keys, faults, |map, faults| {
+        let Some((text, node)) = map.given_text("address", faults) else { return Some(default) };
+        if text == "off" {
+            return None;
+        }
+        match ListenAddress::parse(text) {
+            Ok(ListenAddress::Unix(_)) => {
+                map.refuse("address", node, format!("{} isn't TCP", seen(text)), faults);
+                None
+            }
+            Ok(address) => Some(address),
+            Err(problem) => {
+                map.refuse("address", node, format!("{} {problem}", seen(text)), faults);
+                None
+            }
+        }
+    })
+}
+
+fn read_batching(top: &Map<'_, '_>, faults: &mut Faults) -> Batching {
+    section(top, "batching", &keys::BATCHING, faults, |map, faults| {
+        let batch = narrow(map.number("batch", faults));
+        let max_delay_us = narrow(map.number("max_delay_us", faults));
+        let mode = match map.word("mode", faults) {
+            "off" => BatchingMode::Off,
+            "fixed" => BatchingMode::Fixed { batch },
+            _ => BatchingMode::Adaptive,
+        };
+        if let (Some(node), BatchingMode::Off | BatchingMode::Adaptive) = (map.find("batch"), mode) {
+            let problem = "has an effect with mode fixed only".to_owned();
+            faults.at(node.position, Path::Key(map.path, "batch"), problem, String::new());
+        }
+        Batching { mode, max_delay_us }
+    })
+}
+
+fn read_health(top: &Map<'_, '_>, overrides: &Overrides, faults: &mut Faults) -> Health {
+    section(top, "health", &keys::HEALTH, faults, |map, faults| {
+        let interval_ms = map.number("interval_ms", faults);
+        Health {
+            interval: Duration::from_millis(overrides.health_interval_ms.unwrap_or(interval_ms)),
+            timeout: Duration::from_millis(map.number("timeout_ms", faults)),
+            failures: narrow(map.number("failures", faults)),
+            successes: narrow(map.number("successes", faults)),
+        }
+    })
+}
+
+fn read_limits(
+    top: &Map<'_, '_>,
+    overrides: &Overrides,
+    failures_until_down: u32,
+    faults: &mut Faults,
+) -> (TableLimits, Duration) {
+    section(top, "limits", &keys::LIMITS, faults, |map, faults| {
+        let drain = Duration::from_millis(map.number("drain_ms", faults));
+        let client_idle = Duration::from_millis(map.number("client_idle_ms", faults));
+        let timeouts_per_connection = narrow(map.number("timeouts_per_connection", faults));
+        let queued_bytes = map.number("queued_bytes_per_connection", faults);
+        let mut size = |name| bytes(map.number(name, faults));
+        let limits = TableLimits {
+            clients_per_shard: size("clients"),
+            client_idle,
+            value_bytes: size("value_bytes"),
+            retrieval_line_bytes: size("retrieval_line_bytes"),
+            requests_per_client: size("requests_per_client"),
+            reply_bytes_per_client: size("reply_bytes_per_client"),
+            queued_bytes_per_connection: bytes(overrides.queued_bytes.unwrap_or(queued_bytes)),
+            requests_per_connection: size("requests_per_connection"),
+            max_replay_bytes: size("max_replay_bytes"),
+            timeouts_per_connection,
+            failures_until_down,
+        };
+        (limits, drain)
+    })
+}
+
+/// Reads a section that may be left out.
+fn section<T>(
+    top: &Map<'_, '_>,
+    name: &str,
+    keys: &'static Section,
+    faults: &mut Faults,
+    read: impl FnOnce(&Map<'_, '_>, &mut Faults) -> T,
+) -> T {
+    let path = Path::Key(top.path, name);
+    let map = match top.find(name) {
+        Some(node) => Map::read(node, keys, &path, faults),
+        None => Map::empty(keys, top.position, &path),
+    };
+    read(&map, faults)
+}
+
+/// The table of keys keeps these within 32 bits.
+fn narrow(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+/// Sizes; the table of keys keeps them within what a 64-bit machine can address.
+fn bytes(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
