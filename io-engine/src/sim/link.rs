@@ -39,6 +39,8 @@ pub(super) struct Pipe {
     pub(super) fin_arrived: bool,
     pub(super) fin_told: bool,
     pub(super) reset_arrived: bool,
+    /// Bytes were lost to a reset that has arrived or will: no more may come, there would be a gap.
+    pub(super) broken: bool,
     /// The sender goes on at this time (a send in pieces).
     pub(super) pump_at: Nanos,
     /// The reader goes on at this time (a cut, no buffer).

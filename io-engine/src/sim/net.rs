@@ -189,14 +189,14 @@ impl SimNet {
         self.drive(std::slice::from_mut(core), wait_of, limit, true)
     }
 
-    /// As `run_clients`, for several nodes: `cores[n]` is the core of the node added as number n.
+    /// As `run`, for several nodes: `cores[n]` is the core of the node added as number n.
     pub fn run_nodes<H: Handler<SimIo>>(
         &mut self,
         cores: &mut [H],
         wait_of: impl FnMut(&mut H) -> Wait,
         limit: Nanos,
     ) -> Ran {
-        self.drive(cores, wait_of, limit, true)
+        self.drive(cores, wait_of, limit, false)
     }
 
     /// One turn of one node, as the ring's: waits, in virtual time, for an event or the deadline. False, and no turn, when

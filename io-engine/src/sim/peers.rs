@@ -247,7 +247,7 @@ impl SimNet {
     /// The fault: the peer resets its stream.
     pub(super) fn peer_resets(&mut self, peer: usize, l: usize) {
         if !self.is_attached(peer, l) {
-            return;
+            return self.break_between(l);
         }
         self.count(FaultKind::ResetByPeer);
         self.detach(peer, true);

@@ -25,7 +25,9 @@ impl SimNet {
     pub(super) fn perform(&mut self, node: usize) {
         let mut ops = std::mem::take(&mut self.nodes[node].ops);
         for op in ops.drain(..) {
-            self.note(format_args!("node{node} > {op:?}"));
+            if !matches!(op, Op::Send { .. }) {
+                self.note(format_args!("node{node} > {op:?}"));
+            }
             match op {
                 Op::Connect { conn, address } => self.begin_connect(node, conn, &address),
                 Op::Send { conn } => self.begin_send(node, conn),
@@ -289,13 +291,13 @@ impl SimNet {
                 pipe.transit_bytes -= bytes.len();
                 if link.closed[to] {
                     self.push_reset(l, to);
-                } else if !pipe.reset_arrived {
+                } else if !pipe.broken {
                     // What was sent behind a reset, by a side that hadn't heard of it, goes nowhere.
                     self.arrive_bytes(l, from, bytes);
                 }
             }
             Item::Fin => {
-                pipe.fin_arrived = true;
+                pipe.fin_arrived |= !pipe.broken;
                 self.hand_over(l, from);
             }
             Item::Reset => self.arrive_reset(l, to),
@@ -313,7 +315,9 @@ impl SimNet {
             bytes.truncate(kept);
         }
         if let Some(link) = &mut self.links[l] {
-            link.pipes[from].unread.extend(bytes);
+            let pipe = &mut link.pipes[from];
+            pipe.broken = reset && at_once;
+            pipe.unread.extend(bytes);
         }
         let later = self.clock.now() + if at_once { 0 } else { faults.late_nanos.draw(&mut self.prng) };
         let peer = owners.iter().find_map(|owner| if let Owner::Peer(peer) = *owner { Some(peer) } else { None });
@@ -458,6 +462,7 @@ impl SimNet {
         let Some(link) = &mut self.links[l] else { return };
         link.pipes[to].reset_sent = true;
         link.pipes[from].reset_arrived = true;
+        link.pipes[from].broken = true;
         if lost && !link.pipes[from].unread.is_empty() {
             link.pipes[from].unread.clear();
             self.faults_seen.count(FaultKind::LostOnReset);
@@ -490,7 +495,7 @@ impl SimNet {
         }
     }
 
-    fn break_between(&mut self, l: usize) {
+    pub(super) fn break_between(&mut self, l: usize) {
         let Some(link) = &self.links[l] else { return };
         if link.pipes.iter().any(|pipe| pipe.reset_sent) {
             return;
