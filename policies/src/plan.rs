@@ -137,7 +137,7 @@ impl Routes {
     ) -> Step {
         assert!(plan.is_clear(), "a plan serves one request at a time");
         let started = match self.entry(request.operation) {
-            Entry::Node(node) => Run { routes: self, plan, request, health, out }.start(node, Place::ROOT),
+            Entry::Node(node) => Run { routes: self, plan, request: &request, health, out }.start(node, Place::ROOT),
             Entry::Router => Started::Unusable(LocalReply::Router),
         };
         let answer = match started {
@@ -172,7 +172,7 @@ impl Routes {
             if frame.settled {
                 return Verdict { step: Step::Wait, keep: false };
             }
-            let mut run = Run { routes: self, plan: &mut *plan, request, health, out: &mut *out };
+            let mut run = Run { routes: self, plan: &mut *plan, request: &request, health, out: &mut *out };
             let decision = match join {
                 Join::AllFastest => all_fastest::child_settled(&mut run, at, place.child, settled),
                 Join::MissFailover => miss_failover::child_settled(&mut run, at, place.child, settled),
@@ -226,7 +226,7 @@ pub(crate) enum Entry {
 pub(crate) struct Run<'a> {
     pub(crate) routes: &'a Routes,
     pub(crate) plan: &'a mut Plan,
-    pub(crate) request: RequestView<'a>,
+    pub(crate) request: &'a RequestView<'a>,
     pub(crate) health: HealthView<'a>,
     pub(crate) out: &'a mut Vec<Dispatch>,
 }
@@ -245,27 +245,29 @@ pub(crate) enum Started {
 
 impl Run<'_> {
     /// Starts a node whose outcome goes to `place`. Recursion is bounded by the depth the builder allows.
-    pub(crate) fn start(&mut self, node: NodeId, place: Place) -> Started {
+    pub(crate) fn start(&mut self, mut node: NodeId, place: Place) -> Started {
         let routes = self.routes;
-        match routes.node(node) {
-            RouteNode::Server(server) => match self.health.is_up(*server) {
-                true => self.dispatch(*server, place),
-                false => Started::Unusable(LocalReply::NoHealthyServer),
-            },
-            RouteNode::OperationSelector { policies, default } => {
-                self.start(operation_selector::select(policies, *default, self.request.operation), place)
-            }
-            RouteNode::AllFastest(children) => all_fastest::start(self, node, children, place),
-            RouteNode::MissFailover(_) => miss_failover::start(self, node, place),
-            RouteNode::Default(children) => default::start(self, children, place),
-            RouteNode::Local => Started::Settled(Settled::from_local(local::reply(self.request.operation))),
-            RouteNode::Pool(pool) => match pool.server(self.request.key, self.health) {
-                Ok(server) => self.dispatch(server, place),
-                Err(reply) => Started::Unusable(reply),
-            },
+        loop {
+            return match routes.node(node) {
+                RouteNode::Server(server) if self.health.is_up(*server) => self.dispatch(*server, place),
+                RouteNode::Server(_) => Started::Unusable(LocalReply::NoHealthyServer),
+                RouteNode::OperationSelector { policies, default } => {
+                    node = operation_selector::select(policies, *default, self.request.operation);
+                    continue;
+                }
+                RouteNode::AllFastest(children) => all_fastest::start(self, node, children, place),
+                RouteNode::MissFailover(_) => miss_failover::start(self, node, place),
+                RouteNode::Default(children) => default::start(self, children, place),
+                RouteNode::Local => Started::Settled(Settled::from_local(local::reply(self.request.operation))),
+                RouteNode::Pool(pool) => match pool.server(self.request.key, self.health) {
+                    Ok(server) => self.dispatch(server, place),
+                    Err(reply) => Started::Unusable(reply),
+                },
+            };
         }
     }
 
+    #[inline]
     fn dispatch(&mut self, server: ServerId, place: Place) -> Started {
         let try_id = TryId(self.plan.tries.len() as u16);
         self.plan.tries.push(Try { place, over: false });
