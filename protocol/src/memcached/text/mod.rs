@@ -2,11 +2,23 @@
 //!
 //! Source: memcached's `doc/protocol.txt`, and the behaviour of memcached 1.6 where that text is silent.
 
+mod command;
 mod reply;
 mod request;
+mod token;
+pub mod write;
 
-pub use reply::{Expect, Reply, ReplyKind, ReplyParsed, ReplyParser, Value};
+pub use reply::{
+    Expect, Outcome, REPLY_LINE_BYTES_MAX, Reply, ReplyKind, ReplyParsed, ReplyParser, STATS_BYTES_MAX, Value,
+};
 pub use request::{AfterRefusal, Keys, Parsed, Request, RequestError, RequestParser};
+
+/// Longest key memcached takes, in bytes.
+pub const KEY_BYTES_MAX: usize = 250;
+/// Longest line other than get and gets that memcached takes however it arrives, in bytes with its end.
+pub const LINE_BYTES_MAX: usize = 2048;
+/// Longest value memcached can count, in bytes: it keeps the length with the line end in an i32.
+pub const VALUE_BYTES_MAX: usize = i32::MAX as usize - 2;
 
 /// What a peer may send. Every bound on bytes held for one message follows from these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +35,11 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { key_bytes: 250, line_bytes: 2048, retrieval_line_bytes: 1 << 20, value_bytes: 64 << 20 }
+        Limits {
+            key_bytes: KEY_BYTES_MAX,
+            line_bytes: LINE_BYTES_MAX,
+            retrieval_line_bytes: 1 << 20,
+            value_bytes: 64 << 20,
+        }
     }
 }
