@@ -37,6 +37,7 @@
 //! ```
 
 mod clock;
+mod endings;
 mod faults;
 mod link;
 mod net;

@@ -234,24 +234,15 @@ impl SimNet {
             if stop_when_done && self.clients_are_done() {
                 return Ran::ClientsDone;
             }
-            let now = self.clock.now();
-            if now >= limit {
+            if self.clock.now() >= limit {
                 return Ran::TimeUp;
             }
-            let runnable = |node: usize, wait: &Wait| {
-                wait.immediate || wait.deadline.is_some_and(|at| at <= now) || !self.nodes[node].ready.is_empty()
-            };
-            let able = waits.iter().enumerate().filter(|(node, wait)| runnable(*node, wait)).count();
-            if able > 0 {
-                let chosen = self.prng.below(able as u64) as usize;
-                let mut candidates = (0..waits.len()).filter(|&node| {
-                    let wait = &waits[node];
-                    wait.immediate || wait.deadline.is_some_and(|at| at <= now) || !self.nodes[node].ready.is_empty()
-                });
-                let Some(node) = candidates.nth(chosen) else { continue };
+            let able: Vec<usize> = (0..waits.len()).filter(|&node| self.is_able(node, waits[node])).collect();
+            if !able.is_empty() {
+                let node = able[self.prng.below(able.len() as u64) as usize];
                 let told = self.take_turn(node, &mut cores[node], waits[node].immediate);
                 idle_turns = if told == 0 { idle_turns + 1 } else { 0 };
-                assert!(idle_turns < IDLE_TURNS_MAX, "node{node} spins: {:?} at {now}", waits[node]);
+                assert!(idle_turns < IDLE_TURNS_MAX, "node{node} spins: {:?} at {}", waits[node], self.clock.now());
                 waits[node] = wait_of(&mut cores[node]);
                 continue;
             }
@@ -266,6 +257,12 @@ impl SimNet {
                 self.clock.advance(next);
             }
         }
+    }
+
+    /// Has something to do now.
+    fn is_able(&self, node: usize, wait: Wait) -> bool {
+        let is_due = wait.deadline.is_some_and(|at| at <= self.clock.now());
+        wait.immediate || is_due || !self.nodes[node].ready.is_empty()
     }
 
     /// Tells a core its events; how many.
@@ -370,7 +367,7 @@ impl SimNet {
             Ready::Returned { conn, bytes } => {
                 self.nodes[node].sends_ended += 1;
                 self.note(format_args!("node{node} < returned {conn:?} {} bytes", bytes.len()));
-                core.sent(&mut self.nodes[node], conn, bytes, Err(libc::ECANCELED));
+                core.sent(&mut self.nodes[node], conn, bytes, Err(libc::ENOTCONN));
             }
             Ready::Doorbell => {
                 self.note(format_args!("node{node} < doorbell"));

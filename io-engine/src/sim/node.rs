@@ -49,6 +49,8 @@ pub(super) struct Slot {
     pub(super) announced: bool,
     /// All cancelled by the close has come back.
     pub(super) released: bool,
+    /// Until when a lingering close may last.
+    pub(super) linger_until: Nanos,
     /// Bytes dropped by a lingering close.
     pub(super) lingered: usize,
     /// 0 for accepted ones, 1 for those we made.
@@ -105,7 +107,7 @@ pub(super) enum Ready {
     Sent {
         conn: Conn,
     },
-    /// A send on a connection that was gone.
+    /// A send on a connection that was gone, or not there yet.
     Returned {
         conn: Conn,
         bytes: Vec<u8>,
@@ -167,6 +169,7 @@ impl SimIo {
             ended: false,
             announced: false,
             released: false,
+            linger_until: 0,
             lingered: 0,
             group,
         };
@@ -218,11 +221,10 @@ impl Io for SimIo {
     fn send(&mut self, conn: Conn, bytes: Vec<u8>) {
         assert!(!bytes.is_empty(), "the core sends nothing on {conn:?}");
         self.counters.sends += 1;
-        let Some(slot) = self.open(conn) else {
+        let Some(slot) = self.open(conn).filter(|slot| slot.announced) else {
             self.ready.push_back(Ready::Returned { conn, bytes });
             return;
         };
-        assert!(slot.announced, "the core sends on {conn:?} before it was told that it is connected");
         assert!(slot.sending.is_none(), "the core sends on {conn:?} while a send is in flight there");
         slot.sending = Some(Sending { bytes, offset: 0, result: None });
         slot.waited_for_room = false;

@@ -17,6 +17,9 @@ use std::fmt;
 /// One read of a peer brings at most this many bytes.
 const READ_BYTES: usize = 64 * 1024;
 
+/// A script may say so much that nobody has read yet.
+const WAITING_BYTES_MAX: usize = 256 << 20;
+
 pub(super) struct PeerSlot {
     /// Away while it is called.
     peer: Option<Box<dyn Peer>>,
@@ -26,6 +29,8 @@ pub(super) struct PeerSlot {
     pub(super) link: Option<(usize, usize)>,
     /// What it said and the stream hasn't taken, each with its earliest time.
     out: VecDeque<(Nanos, Vec<u8>)>,
+    /// Bytes in `out`.
+    waiting: usize,
     fin_after: bool,
     reading: PeerReading,
     stalled_until: Nanos,
@@ -51,6 +56,7 @@ impl PeerSlot {
             kind,
             link: None,
             out: VecDeque::new(),
+            waiting: 0,
             fin_after: false,
             reading: PeerReading::On,
             stalled_until: 0,
@@ -223,7 +229,7 @@ impl SimNet {
     /// The peer has nothing to do with its stream any more: what it still had to say is dropped.
     pub(super) fn detach(&mut self, peer: usize, force: bool) {
         let slot = &mut self.peers[peer];
-        slot.out.clear();
+        slot.unsay();
         if let Some((link, side)) = slot.link.take() {
             self.leave(link, side, force);
         }
@@ -236,7 +242,7 @@ impl SimNet {
             link.owners[side] = Owner::Gone;
             let slot = &mut self.peers[peer];
             slot.link = None;
-            slot.out.clear();
+            slot.unsay();
             slot.done = true;
             if !closed {
                 self.call(peer, "reset", |peer, out| peer.on_close(PeerEnd::Reset, out));
@@ -262,11 +268,11 @@ impl SimNet {
         }
         self.count(FaultKind::HangUp);
         let slot = &mut self.peers[peer];
-        let waiting = slot.out.iter().map(|(_, bytes)| bytes.len()).sum::<usize>();
-        let kept = self.prng.below(waiting as u64 + 1) as usize;
+        let kept = self.prng.below(slot.waiting as u64 + 1) as usize;
         let piece = slot.take(kept);
-        slot.out.clear();
+        slot.unsay();
         if !piece.is_empty() {
+            slot.waiting = piece.len();
             slot.out.push_back((self.clock.now(), piece));
         }
         slot.done = true;
@@ -338,6 +344,8 @@ impl SimNet {
                 if let Some((l, side)) = link
                     && !slot.fin_after
                 {
+                    slot.waiting += bytes.len();
+                    assert!(slot.waiting <= WAITING_BYTES_MAX, "{} says more than anybody reads", slot.name);
                     slot.out.push_back((not_before, bytes));
                     self.pump(l, side);
                 }
@@ -377,6 +385,11 @@ impl SimNet {
 }
 
 impl PeerSlot {
+    fn unsay(&mut self) {
+        self.out.clear();
+        self.waiting = 0;
+    }
+
     /// The first `bytes` of what it said.
     fn take(&mut self, bytes: usize) -> Vec<u8> {
         let mut taken = Vec::with_capacity(bytes);
@@ -390,6 +403,7 @@ impl PeerSlot {
                 taken.extend(front.drain(..wanted));
             }
         }
+        self.waiting -= taken.len();
         taken
     }
 }

@@ -1,4 +1,5 @@
-//! What happens between the sides of a stream: connecting, sending, arriving, resetting; and a node's side of it.
+//! What happens between the sides of a stream: connecting, sending, arriving; and a node's side of it. How it ends is in
+//! `endings`.
 //!
 //! Every function here reacts to one `Event` or one `Op` and schedules what follows. None calls a handler.
 
@@ -8,8 +9,8 @@ use super::link::{Item, Link, Owner};
 use super::net::{Place, ServerMode, SimNet};
 use super::node::{Op, Ready, State};
 use super::trace::Shown;
-use crate::io::{LINGER_BYTES, LINGER_NANOS};
-use crate::{Closing, Conn, ConnectError, Ended, ListenerId, Nanos, Reading};
+use crate::io::LINGER_NANOS;
+use crate::{Conn, ConnectError, Ended, ListenerId, Nanos, Reading};
 
 /// One read brings at most this many bytes (a provided buffer).
 const READ_BYTES: usize = 16 * 1024;
@@ -18,7 +19,7 @@ const GROUP_BYTES: usize = 256 * 1024;
 /// An accept that found no descriptor is tried again after this long.
 const ACCEPT_BACKOFF_NANOS: Nanos = 1_000_000;
 /// How long completions that nothing delays take.
-const COMPLETION_NANOS: u64 = 20_000;
+pub(super) const COMPLETION_NANOS: u64 = 20_000;
 
 impl SimNet {
     /// Does what the node's core asked for since the last time.
@@ -62,7 +63,12 @@ impl SimNet {
                 }
                 self.nodes[node].release(conn);
             }
-            Event::LingerOver { node, conn } => self.linger_over(node, conn),
+            Event::LingerOver { node, conn } => {
+                let now = self.clock.now();
+                if self.nodes[node].slot(conn).is_some_and(|slot| now >= slot.linger_until) {
+                    self.linger_over(node, conn);
+                }
+            }
             Event::Doorbell { node } => self.nodes[node].ready.push_back(Ready::Doorbell),
             Event::PeerConnects { peer } => self.peer_connects(peer),
             Event::PeerRefused { peer } => self.peer_refused(peer),
@@ -138,13 +144,15 @@ impl SimNet {
             // A listener that is closed resets what waits in its backlog.
             return self.leave(l, 1, true);
         }
-        let unlucky = self.prng.chance(self.faults.no_descriptors_ppm);
-        let conn = if unlucky { None } else { self.nodes[node].allocate(State::Open, 0) };
-        let Some(conn) = conn else {
+        if self.prng.chance(self.faults.no_descriptors_ppm) {
             self.count(FaultKind::AcceptBackoff);
             self.nodes[node].counters.accept_errors += 1;
             let at = self.clock.now() + ACCEPT_BACKOFF_NANOS;
             return self.clock.schedule(at, Event::Accept { link: l, node, listener });
+        }
+        let Some(conn) = self.nodes[node].allocate(State::Open, 0) else {
+            self.nodes[node].counters.accept_refused += 1;
+            return self.leave(l, 1, true);
         };
         if let Some(slot) = self.nodes[node].slot(conn) {
             slot.link = Some((l, 1));
@@ -232,7 +240,7 @@ impl SimNet {
         self.prng.length(bytes - 1)
     }
 
-    fn finish_send(&mut self, node: usize, conn: Conn, result: Result<(), i32>, delay: Nanos) {
+    pub(super) fn finish_send(&mut self, node: usize, conn: Conn, result: Result<(), i32>, delay: Nanos) {
         let Some(slot) = self.nodes[node].slot(conn) else { return };
         let lingering = slot.state == State::Lingering;
         let link = slot.link;
@@ -245,6 +253,7 @@ impl SimNet {
         }
         if lingering && let Some((link, side)) = link {
             self.push_fin(link, side);
+            self.linger_for(node, conn, LINGER_NANOS);
             self.hand_over(link, 1 - side);
         }
     }
@@ -417,7 +426,7 @@ impl SimNet {
         self.links[l].as_mut().map_or_else(Vec::new, |link| link.pipes[from].unread.drain(..bytes).collect())
     }
 
-    fn hand_over_later(&mut self, l: usize, from: usize, delay: Nanos) {
+    pub(super) fn hand_over_later(&mut self, l: usize, from: usize, delay: Nanos) {
         let at = self.clock.now() + delay;
         if let Some(link) = &mut self.links[l] {
             link.pipes[from].hand_over_at = at;
@@ -434,143 +443,6 @@ impl SimNet {
         }
         if let Some((link, side)) = slot.link {
             self.hand_over(link, 1 - side);
-        }
-    }
-
-    // ---- ending
-
-    /// Side `from` resets the stream.
-    pub(super) fn push_reset(&mut self, l: usize, from: usize) {
-        let lost = self.prng.below(2) == 0;
-        let Some(link) = &mut self.links[l] else { return };
-        let pipe = &mut link.pipes[from];
-        if pipe.reset_sent {
-            return;
-        }
-        pipe.reset_sent = true;
-        if lost && pipe.transit_bytes > 0 {
-            pipe.transit.clear();
-            pipe.transit_bytes = 0;
-            self.faults_seen.count(FaultKind::LostOnReset);
-        }
-        self.push_transit(l, from, Item::Reset);
-    }
-
-    fn arrive_reset(&mut self, l: usize, to: usize) {
-        let from = 1 - to;
-        let lost = self.prng.below(2) == 0;
-        let Some(link) = &mut self.links[l] else { return };
-        link.pipes[to].reset_sent = true;
-        link.pipes[from].reset_arrived = true;
-        link.pipes[from].broken = true;
-        if lost && !link.pipes[from].unread.is_empty() {
-            link.pipes[from].unread.clear();
-            self.faults_seen.count(FaultKind::LostOnReset);
-        }
-        match link.owners[to] {
-            Owner::Node { node, conn } => self.node_reset(l, from, node, conn),
-            Owner::Peer(peer) => self.peer_reset(l, to, peer),
-            Owner::Backlog | Owner::Gone => {}
-        }
-    }
-
-    /// The kernel fails the send and the read; which is told first is chance.
-    fn node_reset(&mut self, l: usize, from: usize, node: usize, conn: Conn) {
-        let Some(slot) = self.nodes[node].slot(conn) else { return };
-        let sending = slot.sending.as_ref().is_some_and(|sending| sending.result.is_none());
-        if !sending {
-            return self.hand_over(l, from);
-        }
-        let gap = 1 + self.prng.below(COMPLETION_NANOS);
-        if self.prng.below(2) == 0 {
-            self.finish_send(node, conn, Err(libc::ECONNRESET), gap);
-            self.hand_over(l, from);
-            if self.nodes[node].open(conn).is_some_and(|slot| slot.ended) {
-                self.count(FaultKind::EndedBeforeSent);
-            }
-        } else {
-            self.count(FaultKind::SentBeforeEnded);
-            self.finish_send(node, conn, Err(libc::ECONNRESET), 0);
-            self.hand_over_later(l, from, gap);
-        }
-    }
-
-    pub(super) fn break_between(&mut self, l: usize) {
-        let Some(link) = &self.links[l] else { return };
-        if link.pipes.iter().any(|pipe| pipe.reset_sent) {
-            return;
-        }
-        self.count(FaultKind::ResetBetween);
-        self.push_reset(l, 0);
-        self.push_reset(l, 1);
-    }
-
-    fn begin_close(&mut self, node: usize, conn: Conn, closing: Closing, was: State) {
-        let Some(slot) = self.nodes[node].slot(conn) else { return };
-        let in_flight = slot.sending.as_ref().is_some_and(|sending| sending.result.is_none());
-        let link = slot.link;
-        if let (Closing::Linger, State::Open, Some((link, side))) = (closing, was, link) {
-            if !in_flight {
-                self.push_fin(link, side);
-            }
-            self.clock.schedule(self.clock.now() + LINGER_NANOS, Event::LingerOver { node, conn });
-            return self.hand_over(link, 1 - side);
-        }
-        if let Some((link, side)) = link {
-            let delay = self.prng.below(COMPLETION_NANOS);
-            self.finish_send(node, conn, Err(libc::ECANCELED), delay);
-            self.leave(link, side, false);
-        }
-        let at = self.clock.now() + self.prng.below(COMPLETION_NANOS);
-        self.clock.schedule(at, Event::Released { node, conn });
-    }
-
-    /// Side `side` closes its descriptor: unread input, or force, makes it a reset.
-    pub(super) fn leave(&mut self, l: usize, side: usize, force: bool) {
-        let Some(link) = &mut self.links[l] else { return };
-        link.closed[side] = true;
-        link.owners[side] = Owner::Gone;
-        if force || !link.pipes[1 - side].unread.is_empty() {
-            link.pipes[1 - side].unread.clear();
-            self.push_reset(l, side);
-        } else {
-            self.push_fin(l, side);
-        }
-        self.forget_if_over(l);
-    }
-
-    /// A lingering close reads and drops, until the peer closes or enough is enough.
-    fn drop_lingering(&mut self, l: usize, from: usize, node: usize, conn: Conn) {
-        let Some(link) = &mut self.links[l] else { return };
-        let pipe = &mut link.pipes[from];
-        let dropped = pipe.unread.len();
-        pipe.unread.clear();
-        let over = pipe.reset_arrived || pipe.fin_arrived;
-        let Some(slot) = self.nodes[node].slot(conn) else { return };
-        slot.lingered += dropped;
-        let pending = slot.sending.as_ref().is_some_and(|sending| sending.result.is_none());
-        if slot.lingered > LINGER_BYTES || (over && !pending) {
-            self.linger_over(node, conn);
-        } else if dropped > 0 {
-            self.pump(l, from);
-        }
-    }
-
-    fn linger_over(&mut self, node: usize, conn: Conn) {
-        let Some(slot) = self.nodes[node].slot(conn).filter(|slot| slot.state == State::Lingering) else { return };
-        slot.state = State::Closing;
-        let link = slot.link;
-        self.finish_send(node, conn, Err(libc::ECANCELED), 0);
-        if let Some((link, side)) = link {
-            self.leave(link, side, false);
-        }
-        let at = self.clock.now() + self.prng.below(COMPLETION_NANOS);
-        self.clock.schedule(at, Event::Released { node, conn });
-    }
-
-    pub(super) fn forget_if_over(&mut self, l: usize) {
-        if self.links[l].as_ref().is_some_and(|link| link.is_over()) {
-            self.links[l] = None;
         }
     }
 
