@@ -1,6 +1,8 @@
 //! The parsers against others that are written to be obviously right: they take the whole input at once, split it into
 //! owned pieces and remember nothing. Both must see the same in random streams, cut at random.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't go on says so")]
+
 mod common;
 
 use common::{Event, Random, ReplyEvent, limits, reply_events, request_events, shown, stream};

@@ -1,5 +1,7 @@
 //! What the reply parser makes of every reply to every command, whole and cut everywhere.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't go on says so")]
+
 mod common;
 
 use common::{ReplyEvent, cuts, limits, reply_events, shown};

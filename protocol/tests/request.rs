@@ -1,5 +1,7 @@
 //! What the request parser makes of every form of every command, whole and cut everywhere.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't go on says so")]
+
 mod common;
 
 use common::{Event, cuts, limits, request_events, shown};
