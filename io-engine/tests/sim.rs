@@ -648,3 +648,31 @@ fn servers_die_stall_and_come_back() {
     assert_eq!(net.server_peers(&address(2)).len(), 2);
     assert_eq!(net.faults_seen()[FaultKind::ResetByPeer], 1);
 }
+
+/// Speaks a second after it is connected to.
+struct Slowpoke;
+
+impl Peer for Slowpoke {
+    fn on_connect(&mut self, out: &mut PeerOut) {
+        out.send_in(SECOND, b"later");
+    }
+
+    fn on_bytes(&mut self, _: &[u8], _: &mut PeerOut) {}
+}
+
+#[test]
+fn a_stalled_server_is_silent_and_goes_on() {
+    // Without a node: a client straight to a server.
+    let mut net = SimNet::new(9, Faults::none());
+    net.server("slowpoke", &address(2), || Slowpoke);
+    let client = net.client("client", &address(2), 0, Script::new().expect(5));
+    let mut run = |net: &mut SimNet, nanos: Nanos| {
+        net.run_nodes(&mut [] as &mut [Scribe], patiently, nanos);
+        net.peer::<Script>(client).received().len()
+    };
+    assert_eq!(run(&mut net, SECOND / 2), 0);
+    net.stall_server(&address(2), 3 * SECOND);
+    assert_eq!(run(&mut net, 2 * SECOND), 0);
+    assert_eq!(run(&mut net, 2 * SECOND), 5);
+    assert!(net.clients_are_done());
+}
