@@ -230,7 +230,12 @@ pub fn buffers(count: u16, bytes: u32) -> RingConfig {
     }
 }
 
-/// Bytes that tell a shifted or repeated piece apart.
+/// Bytes that tell a shifted or repeated piece apart: a block of prime length, again and again.
 pub fn pattern(len: usize) -> Vec<u8> {
-    (0..len as u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
+    let block: Vec<u8> = (0..len.min(65_521) as u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let mut all = Vec::with_capacity(len);
+    while all.len() < len {
+        all.extend_from_slice(&block[..block.len().min(len - all.len())]);
+    }
+    all
 }
