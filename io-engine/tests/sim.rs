@@ -666,7 +666,7 @@ fn a_stalled_server_is_silent_and_goes_on() {
     let mut net = SimNet::new(9, Faults::none());
     net.server("slowpoke", &address(2), || Slowpoke);
     let client = net.client("client", &address(2), 0, Script::new().expect(5));
-    let mut run = |net: &mut SimNet, nanos: Nanos| {
+    let run = |net: &mut SimNet, nanos: Nanos| {
         net.run_nodes(&mut [] as &mut [Scribe], patiently, nanos);
         net.peer::<Script>(client).received().len()
     };
