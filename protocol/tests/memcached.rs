@@ -56,6 +56,17 @@ impl Drop for Server {
     }
 }
 
+/// The version whose words and quirks these tables are. Others are held to what must not differ.
+fn is_1_6_18(server: &Server) -> bool {
+    let mut connection = server.connect();
+    connection.stream.write_all(VERSION).unwrap();
+    let version = connection.line();
+    if version != "VERSION 1.6.18\r\n" {
+        println!("{}: its words are not compared", version.trim_end());
+    }
+    version == "VERSION 1.6.18\r\n"
+}
+
 struct Connection {
     stream: UnixStream,
     held: Vec<u8>,
@@ -244,6 +255,9 @@ fn refusal(input: &str) -> Option<(&'static str, bool)> {
 #[test]
 fn refusals_have_memcached_s_own_words() {
     let server = Server::start("words");
+    if !is_1_6_18(&server) {
+        return;
+    }
     for input in refused_alike() {
         let mut connection = server.connect();
         connection.stream.write_all(input.as_bytes()).unwrap();
@@ -258,6 +272,9 @@ fn refusals_have_memcached_s_own_words() {
 #[test]
 fn silent_refusals_are_silent_there_too() {
     let server = Server::start("silent");
+    if !is_1_6_18(&server) {
+        return;
+    }
     let long = "k".repeat(251);
     for line in [
         "set k 0 0 x noreply",
@@ -290,19 +307,12 @@ fn silent_refusals_are_silent_there_too() {
 
 #[test]
 fn deliberate_differences_are_still_differences() {
-    let binary_is_1_6_18 = |server: &Server| {
-        let mut connection = server.connect();
-        connection.stream.write_all(VERSION).unwrap();
-        connection.line() == "VERSION 1.6.18\r\n"
-    };
     let server = Server::start("differences");
-    if !binary_is_1_6_18(&server) {
-        println!("not 1.6.18: what it answers is not compared");
-    }
+    let compared = is_1_6_18(&server);
     for (input, theirs, why) in DELIBERATE {
         let (ours, _) = refusal(input).unwrap_or_else(|| panic!("{input:?} is passed on, though: {why}"));
         assert_ne!(ours, *theirs, "{input:?}");
-        if binary_is_1_6_18(&server) {
+        if compared {
             let mut connection = server.connect();
             connection.stream.write_all(input.as_bytes()).unwrap();
             assert_eq!(connection.line(), *theirs, "{input:?}: {why}");

@@ -3,6 +3,8 @@
 //! Source: memcached's `doc/protocol.txt`, and the behaviour of memcached 1.6 where that text is silent.
 
 mod command;
+#[cfg(test)]
+mod linear_tests;
 mod reply;
 mod request;
 mod token;

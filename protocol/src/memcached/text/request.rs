@@ -249,11 +249,12 @@ impl RequestParser {
     /// A parser at the start of a stream. Limits wider than memcached's own are narrowed to them: a frame beyond those
     /// would make a server close a connection that others share.
     pub fn new(limits: Limits) -> RequestParser {
+        // Not below what tells a get behind spaces from anything else, see `may_grow`.
+        let line_bytes = limits.line_bytes.clamp(LINE_BYTES_MIN, LINE_BYTES_MAX);
         let limits = Limits {
             key_bytes: limits.key_bytes.min(KEY_BYTES_MAX),
-            // Not below what tells a get behind spaces from anything else, see `line_limit`.
-            line_bytes: limits.line_bytes.clamp(LINE_BYTES_MIN, LINE_BYTES_MAX),
-            retrieval_line_bytes: limits.retrieval_line_bytes,
+            line_bytes,
+            retrieval_line_bytes: limits.retrieval_line_bytes.max(line_bytes),
             value_bytes: limits.value_bytes.min(VALUE_BYTES_MAX),
         };
         RequestParser { limits, state: State::Line { searched: 0 } }
@@ -301,14 +302,15 @@ impl RequestParser {
         let seen = line_feed.map_or(bytes.len(), |at| at + 1);
         examined(seen - searched);
         let is_over = |limit| if line_feed.is_some() { seen > limit } else { seen >= limit };
-        if is_over(self.limits.line_bytes) && is_over(line_limit(bytes, &self.limits)) {
-            self.state = State::Skipping { remaining: usize::MAX };
-            return Parsed::Refused {
-                error: RequestError::LineTooLong,
-                consumed: line_limit(bytes, &self.limits),
-                noreply: false,
-                after: AfterRefusal::Close,
-            };
+        if is_over(self.limits.line_bytes) {
+            // Searched beyond the limit before: then it was seen to be a line that may grow.
+            let may_grow = searched >= self.limits.line_bytes || may_grow(bytes);
+            let limit = if may_grow { self.limits.retrieval_line_bytes } else { self.limits.line_bytes };
+            if is_over(limit) {
+                self.state = State::Skipping { remaining: usize::MAX };
+                let (error, after) = (RequestError::LineTooLong, AfterRefusal::Close);
+                return Parsed::Refused { error, consumed: limit, noreply: false, after };
+            }
         }
         let Some(line_feed) = line_feed else {
             self.state = State::Line { searched: seen };
@@ -355,16 +357,13 @@ impl RequestParser {
     }
 }
 
-/// The longest line that may start with `bytes`. memcached lets only lines grow that start with exactly `get ` or
-/// `gets `, after at most 100 spaces, and closes the connection over any other.
-fn line_limit(bytes: &[u8], limits: &Limits) -> usize {
+/// True when the line at the start of `bytes` may be longer than others. memcached lets only those grow that start with
+/// exactly `get ` or `gets `, after at most 100 spaces, and closes the connection over any other.
+fn may_grow(bytes: &[u8]) -> bool {
+    examined(bytes.len().min(101));
     let spaces = bytes.iter().take(101).take_while(|byte| **byte == b' ').count();
     let line = &bytes[spaces..];
-    if spaces <= 100 && (line.starts_with(b"get ") || line.starts_with(b"gets ")) {
-        limits.retrieval_line_bytes.max(limits.line_bytes)
-    } else {
-        limits.line_bytes
-    }
+    spaces <= 100 && (line.starts_with(b"get ") || line.starts_with(b"gets "))
 }
 
 /// A storage command all of whose bytes are here.
