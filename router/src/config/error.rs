@@ -179,9 +179,14 @@ pub(super) fn did_you_mean<'a>(given: &str, known: impl IntoIterator<Item = &'a 
         return String::new();
     }
     let folded = fold(given);
+    let near = |name: &str| {
+        let name = fold(name);
+        // `ttl` for `ttl_ms`: the unit is what is left out most.
+        if folded.len() >= 3 && name.starts_with(&folded) { 1 } else { distance(&folded, &name) }
+    };
     known
         .into_iter()
-        .map(|name| (distance(&folded, &fold(name)), name))
+        .map(|name| (near(name), name))
         .min()
         .filter(|(distance, name)| *distance <= 1 + name.len().min(given.len()) / 4)
         .map(|(_, name)| format!(", did you mean {name}?"))
@@ -233,6 +238,7 @@ mod tests {
         check("sevrers", "servers");
         check("server", "servers");
         check("hsah", "hash");
+        check("dead", "deadline_ms");
         check("x", "");
         check("weight", "");
         check(&"s".repeat(5000), "");

@@ -258,10 +258,11 @@ fn read_listeners(
     };
     // Without a route there is a fault already.
     if only.is_none() && !routes.is_empty() {
+        let allowed = "one route, or one named main, or `listeners` that say theirs".to_owned();
         let problem = format!("{address} needs a route, and of the {} there is none named main", routes.len());
         match overrides.listen {
-            Some(_) => faults.flag("--listen", problem, "a file with one route, or one named main".to_owned()),
-            None => faults.at(top.position, path, "listeners is missing".to_owned(), problem),
+            Some(_) => faults.flag("--listen", problem, allowed),
+            None => faults.at(top.position, top.path, format!("listeners is missing; {problem}"), allowed),
         }
     }
     vec![Listener { address, route: only.unwrap_or(0) }]

@@ -336,3 +336,53 @@ fn depth(node: &Node) -> usize {
         Value::Map(entries) => 1 + entries.iter().map(|entry| depth(&entry.value)).max().unwrap_or(0),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The tree as serde_yaml would have it.
+    fn value(node: &Node) -> serde_yaml::Value {
+        match &node.value {
+            Value::Scalar { .. } => node.typed(),
+            Value::List(items) => serde_yaml::Value::Sequence(items.iter().map(value).collect()),
+            Value::Map(entries) => {
+                let pairs = entries.iter().map(|entry| (entry.key.clone().into(), value(&entry.value)));
+                serde_yaml::Value::Mapping(pairs.collect())
+            }
+        }
+    }
+
+    #[test]
+    fn another_parser_reads_the_same() {
+        let check = |yaml: &str| {
+            let mut faults = Faults::default();
+            let ours = parse(yaml, &mut faults).map(|node| value(&node));
+            let theirs: serde_yaml::Value = serde_yaml::from_str(yaml).expect("valid YAML");
+            assert_eq!(ours, Some(theirs), "{yaml}");
+            assert!(faults.is_empty());
+        };
+        check("a: b");
+        check("a: {b: [c, 1, -2, 1.5, true, null, ~, '1', \"2\"], d: }\ne:\n- f\n- g: h\n  i: |\n    text\n    more\n");
+        check("a: &x [1, {b: c}]\nd: *x\ne: [*x, *x]\n");
+        check("'a b': >\n  folded\n  text\n# comment\nc: off\nd: 0x10\ne: 1e3\nf: 10.0.0.1:11211\n");
+        check("orderedPool: [memcache1:11211, memcache2:11211]\r\nroute: x\r\n");
+        check(include_str!("../../../router.yaml"));
+    }
+
+    #[test]
+    fn everything_knows_its_place() {
+        let mut faults = Faults::default();
+        let yaml = "# one\nlimits:\n  clients: 5\npools: {w\u{e4}b: [\u{1f980}, b]}\n";
+        let Some(Node { value: Value::Map(top), .. }) = parse(yaml, &mut faults) else { panic!("a map") };
+        let at = |position: Position| (position.line, position.column);
+        assert_eq!((at(top[0].position), at(top[0].value.position)), ((2, 1), (3, 3)));
+        let Value::Map(limits) = &top[0].value.value else { panic!("a map") };
+        assert_eq!((at(limits[0].position), at(limits[0].value.position)), ((3, 3), (3, 12)));
+        let Value::Map(pools) = &top[1].value.value else { panic!("a map") };
+        assert_eq!((at(top[1].value.position), at(pools[0].position)), ((4, 8), (4, 9)));
+        let Value::List(items) = &pools[0].value.value else { panic!("a list") };
+        // In characters, as editors count.
+        assert_eq!((at(items[0].position), at(items[1].position)), ((4, 15), (4, 18)));
+    }
+}
