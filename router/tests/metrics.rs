@@ -51,7 +51,8 @@ fn busy_shard(times: u64) -> ShardMetrics {
 }
 
 fn facts() -> ProcessFacts {
-    let server = |key, name: &str, up| ServerFacts { key, name: name.to_string(), up, ..ServerFacts::default() };
+    let server =
+        |key, name: &str, up| ServerFacts { keys: vec![key], name: name.to_string(), up, ..ServerFacts::default() };
     ProcessFacts {
         servers: vec![server(0, "cache1:11211", true), server(1, "/run/\"odd\".sock", false)],
         pools: vec![PoolFacts { name: "web".to_string(), servers: 2, servers_up: 1 }],
@@ -233,6 +234,18 @@ fn documentation_lists_the_same_metrics() {
     let missing: Vec<&String> = listed.difference(&documented).collect();
     let stale: Vec<&String> = documented.difference(&listed).collect();
     assert!(missing.is_empty() && stale.is_empty(), "missing in docs/metrics.md:\n{missing:#?}\nstale:\n{stale:#?}");
+}
+
+#[test]
+fn documentation_lists_the_label_values() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
+    let text = std::fs::read_to_string(path).expect("docs/metrics.md");
+    let errors = RequestError::ALL.map(RequestError::name);
+    let failures = Failure::ALL.map(Failure::name);
+    let reasons = CloseReason::ALL.map(CloseReason::name);
+    for value in errors.iter().chain(&failures).chain(&reasons) {
+        assert!(text.contains(&format!("`{value}`")), "{value}");
+    }
 }
 
 fn documentation_row(metric: &Metric) -> String {

@@ -1,6 +1,6 @@
 //! All shards' counters added up.
 
-use super::{Histogram, ShardMetrics};
+use super::{Histogram, ServerMetrics, ShardMetrics};
 use keyway_io_engine::EngineCounters;
 
 /// The sum over the shards, and what is shown for each of them.
@@ -10,6 +10,17 @@ pub struct Folded {
     pub total: Box<ShardMetrics>,
     /// One per shard, in their order.
     pub shards: Vec<ShardFold>,
+}
+
+impl Folded {
+    /// What was counted for a server under all its keys.
+    pub fn server(&self, keys: &[usize]) -> ServerMetrics {
+        let mut sum = ServerMetrics::default();
+        for metrics in keys.iter().filter_map(|key| self.total.servers.get(*key)) {
+            sum.merge(metrics);
+        }
+        sum
+    }
 }
 
 /// What is shown for each shard.

@@ -6,7 +6,6 @@
 
 mod fold;
 mod histogram;
-mod labels;
 mod list;
 mod render;
 mod shard;

@@ -4,12 +4,11 @@
 //! configuration leave the text too. Histograms come from our own arrays and are written with the same crate's
 //! formatting. Series that never counted are left out where their number is a product of two labels.
 
-use super::labels::{PROTOCOL_ERRORS, REPLY_KINDS, protocol_error, reply_error};
 use super::list::{self, Metric};
 use super::{CloseReason, Folded, Histogram, ServerMetrics, octave_bounds_ns};
 use keyway_io_engine::EngineCounters;
 use keyway_policies::Failure;
-use keyway_protocol::memcached::text::ReplyKind;
+use keyway_protocol::memcached::text::{ReplyKind, RequestError};
 use keyway_protocol::{Operation, OperationClass};
 use metrics::{Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::formatting::{write_help_line, write_metric_line, write_type_line};
@@ -18,10 +17,10 @@ use metrics_exporter_prometheus::{LabelSet, PrometheusBuilder, PrometheusRecorde
 /// What the control plane knows of one server.
 #[derive(Clone, Debug, Default)]
 pub struct ServerFacts {
-    /// `ServerKey.0`.
-    pub key: usize,
     /// The configured address: the label `server`.
     pub name: String,
+    /// `ServerKey.0` of each key it has: pools with other connection settings have their own.
+    pub keys: Vec<usize>,
     /// True when it takes requests.
     pub up: bool,
     /// Times it was taken out.
@@ -78,9 +77,7 @@ pub fn render(folded: &Folded, facts: &ProcessFacts) -> String {
     scrape.requests(folded);
     scrape.bytes_and_clients(folded);
     for server in &facts.servers {
-        if let Some(metrics) = folded.total.servers.get(server.key) {
-            scrape.upstream(&server.name, metrics);
-        }
+        scrape.upstream(&server.name, &folded.server(&server.keys));
         scrape.health(server);
     }
     scrape.shards(folded);
@@ -131,6 +128,27 @@ fn ring_events(engine: &EngineCounters) -> [(&'static str, u64); 16] {
     ]
 }
 
+/// The `error` label of a reply that is an error; `None` for the others.
+const fn reply_error(kind: ReplyKind) -> Option<&'static str> {
+    match kind {
+        ReplyKind::Value
+        | ReplyKind::End
+        | ReplyKind::Stored
+        | ReplyKind::NotStored
+        | ReplyKind::Exists
+        | ReplyKind::NotFound
+        | ReplyKind::Deleted
+        | ReplyKind::Touched
+        | ReplyKind::Ok
+        | ReplyKind::Number
+        | ReplyKind::Version
+        | ReplyKind::Stats => None,
+        ReplyKind::Error => Some("error"),
+        ReplyKind::ClientError => Some("client_error"),
+        ReplyKind::ServerError => Some("server_error"),
+    }
+}
+
 struct Scrape {
     recorder: PrometheusRecorder,
 }
@@ -152,8 +170,8 @@ impl Scrape {
         }
         self.counter(list::REQUEST_ERRORS, &["no_healthy_server"], total.no_healthy_server);
         self.counter(list::REQUEST_ERRORS, &["not_local"], total.not_local);
-        for error in PROTOCOL_ERRORS {
-            self.counter(list::PROTOCOL_ERRORS, &[protocol_error(error)], total.protocol_errors[error as usize]);
+        for error in RequestError::ALL {
+            self.counter(list::PROTOCOL_ERRORS, &[error.name()], total.protocol_errors[error as usize]);
         }
         self.counter(list::FAILOVERS, &[], total.failovers);
         self.gauge(list::IN_FLIGHT, &[], total.in_flight as f64);
@@ -180,7 +198,7 @@ impl Scrape {
         for failure in Failure::ALL {
             self.counter(list::UPSTREAM_FAILURES, &[server, failure.name()], metrics.failures[failure as usize]);
         }
-        for kind in REPLY_KINDS {
+        for kind in ReplyKind::ALL {
             if let Some(error) = reply_error(kind) {
                 self.counter(list::UPSTREAM_ERROR_REPLIES, &[server, error], metrics.replies[kind as usize]);
             }
@@ -266,25 +284,21 @@ fn cpu_time(text: &mut String, facts: &ProcessFacts) {
 }
 
 fn histograms(text: &mut String, folded: &Folded, facts: &ProcessFacts) {
-    let commands = Operation::ALL.iter().map(|operation| {
-        let latency = &folded.total.commands[*operation as usize].latency;
-        (operation.name().to_string(), latency)
-    });
+    let commands = Operation::ALL
+        .iter()
+        .map(|operation| (operation.name().to_string(), folded.total.commands[*operation as usize].latency.clone()));
     family(text, list::REQUEST_DURATION, commands, 2);
-    let servers = facts.servers.iter().filter_map(|server| {
-        let metrics = folded.total.servers.get(server.key)?;
-        Some((server.name.clone(), &metrics.latency))
-    });
+    let servers = facts.servers.iter().map(|server| (server.name.clone(), folded.server(&server.keys).latency));
     family(text, list::UPSTREAM_DURATION, servers, 1);
-    let shards = folded.shards.iter().enumerate().map(|(shard, fold)| (shard.to_string(), &fold.turns));
+    let shards = folded.shards.iter().enumerate().map(|(shard, fold)| (shard.to_string(), fold.turns.clone()));
     family(text, list::TURN_DURATION, shards, 1);
 }
 
 /// One histogram metric with its one label, `per_octave` buckets per power of two; what never counted is left out.
-fn family<'a>(
+fn family(
     text: &mut String,
     metric: &'static Metric,
-    series: impl Iterator<Item = (String, &'a Histogram)>,
+    series: impl Iterator<Item = (String, Histogram)>,
     per_octave: usize,
 ) {
     write_help_line(text, metric.name, None, None, metric.help);

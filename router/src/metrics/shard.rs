@@ -7,7 +7,6 @@
 //! 1.4 KiB each) plus `size_of::<ServerMetrics>()` (about 1.8 KiB) per server key; a snapshot is one copy of that.
 
 use super::Histogram;
-use super::labels::{PROTOCOL_ERRORS, REPLY_KINDS};
 use keyway_io_engine::EngineCounters;
 use keyway_policies::{Failure, LocalReply};
 use keyway_protocol::memcached::text::{ReplyKind, RequestError};
@@ -53,7 +52,7 @@ pub struct CommandMetrics {
     /// Answered requests and the time from their arrival to their answer.
     pub latency: Histogram,
     /// What the answers said, by `ReplyKind as usize`.
-    pub replies: [u64; REPLY_KINDS.len()],
+    pub replies: [u64; ReplyKind::COUNT],
 }
 
 /// One server, as this shard saw it.
@@ -68,7 +67,7 @@ pub struct ServerMetrics {
     /// get-like replies without one.
     pub misses: u64,
     /// What the replies said, by `ReplyKind as usize`.
-    pub replies: [u64; REPLY_KINDS.len()],
+    pub replies: [u64; ReplyKind::COUNT],
     /// Tries that brought no reply, by `Failure as usize`.
     pub failures: [u64; Failure::COUNT],
     /// Connections made.
@@ -85,7 +84,7 @@ pub struct ShardMetrics {
     /// By `ServerKey.0`.
     pub servers: Vec<ServerMetrics>,
     /// Refused requests, by `RequestError as usize`.
-    pub protocol_errors: [u64; PROTOCOL_ERRORS.len()],
+    pub protocol_errors: [u64; RequestError::COUNT],
     /// Requests answered with an error the router made because every try failed, by `Failure as usize`.
     pub failed: [u64; Failure::COUNT],
     /// Requests answered with an error because no server was up.
@@ -294,7 +293,7 @@ impl ServerMetrics {
         self.connects.saturating_sub(self.disconnects)
     }
 
-    fn merge(&mut self, other: &ServerMetrics) {
+    pub(super) fn merge(&mut self, other: &ServerMetrics) {
         add(&mut self.requests, &other.requests);
         add(&mut self.replies, &other.replies);
         add(&mut self.failures, &other.failures);

@@ -1,0 +1,93 @@
+//! A configuration as the control plane publishes it: the table for the shards, and what to watch.
+
+use super::fleet::FleetSettings;
+use super::health::HealthSettings;
+use super::servers::{ServerKeys, Target, WatchedServer};
+use crate::config::{Config, ServerAddress, ServerIdentity};
+use crate::table::{ServerKey, Table};
+use keyway_io_engine::Address;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Reads and validates the configuration again. An error is every fault there is, in words.
+pub type Reload = Box<dyn FnMut() -> Result<Config, String> + Send>;
+/// Where an embedded server of this name listens inside the process.
+pub type Embedded = Box<dyn Fn(&str) -> Option<Address> + Send>;
+
+/// What follows from one configuration.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// For the shards.
+    pub table: Arc<Table>,
+    /// One per configured address.
+    pub servers: Vec<WatchedServer>,
+    /// How they are watched.
+    pub settings: FleetSettings,
+    /// How long a stopping process waits for its clients.
+    pub drain: Duration,
+}
+
+impl Loaded {
+    /// What follows from `config`, or why it can't be used.
+    pub fn new(
+        config: &Config,
+        generation: u64,
+        keys: &mut ServerKeys,
+        embedded: &dyn Fn(&str) -> Option<Address>,
+    ) -> Result<Loaded, String> {
+        keys.admit(&config.identities())?;
+        let servers = watched(config, keys, embedded)?;
+        let table = config.table(generation, &mut |identity| keys.key(identity));
+        let health = HealthSettings {
+            interval: config.health.interval,
+            timeout: config.health.timeout,
+            failures: config.health.failures,
+            successes: config.health.successes,
+        };
+        let settings = FleetSettings { health, dns_ttl: config.dns_ttl };
+        Ok(Loaded { table: Arc::new(table), servers, settings, drain: config.drain })
+    }
+}
+
+/// One server per address, under the way it was written first.
+fn watched(
+    config: &Config,
+    keys: &mut ServerKeys,
+    embedded: &dyn Fn(&str) -> Option<Address>,
+) -> Result<Vec<WatchedServer>, String> {
+    let mut by_address = std::collections::HashMap::new();
+    let mut servers: Vec<WatchedServer> = Vec::new();
+    for pool in &config.pools {
+        for server in &pool.servers {
+            let identity = ServerIdentity { address: server.address.clone(), connection: pool.connection };
+            let key = keys.key(&identity);
+            match by_address.get(&identity.address) {
+                Some(at) => add_key(&mut servers[*at], key),
+                None => {
+                    let target = target(&server.address, embedded)?;
+                    by_address.insert(identity.address, servers.len());
+                    servers.push(WatchedServer { host: server.configured.clone(), target, keys: vec![key] });
+                }
+            }
+        }
+    }
+    Ok(servers)
+}
+
+fn add_key(server: &mut WatchedServer, key: ServerKey) {
+    if !server.keys.contains(&key) {
+        server.keys.push(key);
+    }
+}
+
+fn target(address: &ServerAddress, embedded: &dyn Fn(&str) -> Option<Address>) -> Result<Target, String> {
+    Ok(match address {
+        ServerAddress::Ip(address) => Target::Address(Address::Tcp(*address)),
+        ServerAddress::Unix(path) => Target::Address(Address::Unix(path.clone())),
+        ServerAddress::Name(name, port) => Target::Name(name.clone(), *port),
+        ServerAddress::Embedded(name) => match embedded(name) {
+            Some(address) => Target::Address(address),
+            None => return Err(format!("embedded:{name} was not there at the start; embedded servers need a restart")),
+        },
+    })
+}

@@ -1,0 +1,304 @@
+//! The control loop's state: what was told to the shards, what they told, and what follows from both.
+//!
+//! Invariants: a shard gets a table before it is told of that table's servers; a configuration that can't be used
+//! changes nothing; once draining, nothing is reloaded any more.
+
+use super::fleet::Fleet;
+use super::http::{Answer, Question};
+use super::load::{Embedded, Loaded, Reload};
+use super::process::ProcessUsage;
+use super::servers::ServerKeys;
+use super::{DRAIN_GRACE, Done, Finished};
+use crate::messages::{FromShard, ToShard};
+use crate::metrics::{Folded, PoolFacts, ProcessFacts, ShardMetrics, StatsSummary, fold, render};
+use crate::table::ServerKey;
+use keyway_io_engine::Address;
+use keyway_io_engine::mailbox::Sender;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+/// Between two snapshots of the shards' counters.
+const SNAPSHOT_EVERY: Duration = Duration::from_secs(1);
+/// A shard that has not answered for this long is not ready.
+const SILENCE: Duration = Duration::from_secs(5);
+
+pub(super) struct Control {
+    shards: Vec<ShardLink>,
+    pub(super) fleet: Fleet,
+    keys: ServerKeys,
+    loaded: Loaded,
+    reload: Reload,
+    embedded: Embedded,
+    loaded_at: Duration,
+    reloads_succeeded: u64,
+    reloads_failed: u64,
+    next_snapshot: Duration,
+    drain: Option<Drain>,
+}
+
+/// What is known of a shard.
+struct ShardLink {
+    mailbox: Sender<ToShard>,
+    metrics: Box<ShardMetrics>,
+    /// When it answered last; `None` before its first answer.
+    heard_at: Option<Duration>,
+    /// An answer to the latest question is owed.
+    owes: bool,
+    drained: bool,
+}
+
+struct Drain {
+    until: Duration,
+    cut: usize,
+}
+
+impl Control {
+    pub(super) fn new(
+        shards: Vec<Sender<ToShard>>,
+        keys: ServerKeys,
+        loaded: Loaded,
+        reload: Reload,
+        embedded: Embedded,
+    ) -> Control {
+        let link =
+            |mailbox| ShardLink { mailbox, metrics: Box::default(), heard_at: None, owes: false, drained: false };
+        Control {
+            shards: shards.into_iter().map(link).collect(),
+            fleet: Fleet::new(loaded.settings),
+            keys,
+            loaded,
+            reload,
+            embedded,
+            loaded_at: Duration::ZERO,
+            reloads_succeeded: 0,
+            reloads_failed: 0,
+            next_snapshot: Duration::ZERO,
+            drain: None,
+        }
+    }
+
+    /// Begins to watch the servers of the configuration the shards were started with.
+    pub(super) fn start(&mut self, now: Duration) {
+        self.loaded_at = now;
+        self.fleet.adopt(self.loaded.servers.clone(), self.loaded.settings, now);
+    }
+
+    // --- time ---
+
+    pub(super) fn next_due(&self) -> Option<Duration> {
+        let drain = self.drain.as_ref().map(|drain| drain.until);
+        self.fleet.next_due().into_iter().chain([self.next_snapshot]).chain(drain).min()
+    }
+
+    pub(super) fn on_time(&mut self, now: Duration) {
+        if now < self.next_snapshot {
+            return;
+        }
+        self.next_snapshot = now + SNAPSHOT_EVERY;
+        for shard in &mut self.shards {
+            // A shard that is behind isn't asked again: its mailbox is for what matters.
+            if !shard.owes && !shard.drained {
+                shard.owes = true;
+                shard.tell(ToShard::Snapshot);
+            }
+        }
+    }
+
+    // --- what shards say ---
+
+    pub(super) fn heard(&mut self, message: FromShard, now: Duration) {
+        match message {
+            FromShard::Suspect { key, why } => self.fleet.suspected(key, why, now),
+            FromShard::Snapshot { shard, metrics } => {
+                let Some(link) = self.shards.get_mut(shard) else { return };
+                link.metrics = metrics;
+                link.heard_at = Some(now);
+                link.owes = false;
+                if self.shards.iter().all(|shard| !shard.owes) {
+                    self.publish_stats(now);
+                }
+            }
+            FromShard::Drained { shard, cut } => {
+                let Some(link) = self.shards.get_mut(shard) else { return };
+                link.drained = true;
+                link.owes = false;
+                if let Some(drain) = &mut self.drain {
+                    drain.cut += cut;
+                }
+                log::info!("shard {shard} has drained, {cut} clients cut");
+            }
+        }
+    }
+
+    fn publish_stats(&self, now: Duration) {
+        let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let most = self.loaded.table.limits.clients_per_shard.saturating_mul(self.shards.len());
+        let summary = Arc::new(StatsSummary::new(&self.fold(), &self.facts(now), time.as_secs(), most));
+        for shard in self.shards.iter().filter(|shard| !shard.drained) {
+            shard.tell(ToShard::Stats(summary.clone()));
+        }
+    }
+
+    // --- what tasks bring ---
+
+    pub(super) fn done(&mut self, done: Done, now: Duration) {
+        match done {
+            Done::Checked { id, epoch, result } => self.fleet.checked(id, epoch, result, now),
+            Done::LookedUp { id, result } => self.fleet.looked_up(id, result, now),
+            Done::Tried { id, candidates, still_given, answered } => {
+                self.fleet.tried(id, &candidates, still_given, answered, now);
+            }
+            Done::Asked((question, asker)) => {
+                let answer = self.answer(question, now);
+                // Full or closed: whoever asked is gone.
+                let _ = asker.try_send(answer);
+            }
+        }
+    }
+
+    pub(super) fn publish(&self, keys: &[ServerKey], up: bool, address: &Option<Address>) {
+        for shard in self.shards.iter().filter(|shard| !shard.drained) {
+            for key in keys {
+                shard.tell(ToShard::Server { key: *key, up, address: address.clone() });
+            }
+        }
+    }
+
+    // --- reload ---
+
+    pub(super) fn reload(&mut self, now: Duration) {
+        if self.drain.is_some() {
+            log::warn!("not reloading: the process is draining");
+            return;
+        }
+        let generation = self.loaded.table.generation + 1;
+        let loaded =
+            (self.reload)().and_then(|config| Loaded::new(&config, generation, &mut self.keys, self.embedded.as_ref()));
+        match loaded {
+            Ok(loaded) => self.adopt(loaded, now),
+            Err(errors) => {
+                self.reloads_failed += 1;
+                log::error!("the configuration was not reloaded, the old one stays in use:");
+                for line in errors.lines() {
+                    log::error!("  {line}");
+                }
+            }
+        }
+    }
+
+    fn adopt(&mut self, loaded: Loaded, now: Duration) {
+        self.reloads_succeeded += 1;
+        self.loaded_at = now;
+        self.loaded = loaded;
+        for shard in &self.shards {
+            shard.tell(ToShard::Table(self.loaded.table.clone()));
+        }
+        let servers = self.loaded.servers.clone();
+        log::info!("configuration {} in use: {} servers", self.loaded.table.generation, servers.len());
+        self.fleet.adopt(servers, self.loaded.settings, now);
+    }
+
+    // --- drain ---
+
+    pub(super) fn drain(&mut self, now: Duration) {
+        if self.drain.is_some() {
+            return;
+        }
+        let longest = self.loaded.drain;
+        log::info!("stopping: waiting at most {} ms for clients", longest.as_millis());
+        self.drain = Some(Drain { until: now + longest + DRAIN_GRACE, cut: 0 });
+        for shard in &self.shards {
+            shard.tell(ToShard::Drain(longest));
+        }
+    }
+
+    pub(super) fn finished(&self, now: Duration) -> Option<Finished> {
+        let drain = self.drain.as_ref()?;
+        if self.shards.iter().all(|shard| shard.drained) {
+            return Some(Finished::Drained { cut: drain.cut });
+        }
+        (now >= drain.until).then(|| {
+            log::error!("a shard did not say that it has drained");
+            Finished::TimedOut
+        })
+    }
+
+    // --- questions ---
+
+    fn answer(&self, question: Question, now: Duration) -> Answer {
+        match question {
+            Question::Metrics => Answer { status: 200, body: render(&self.fold(), &self.facts(now)) },
+            Question::Alive => Answer::plain(200, "ok\n"),
+            Question::Ready => match self.not_ready(now) {
+                None => Answer::plain(200, "ready\n"),
+                Some(why) => Answer { status: 503, body: why + "\n" },
+            },
+            Question::Index => Answer::plain(200, "/metrics\n/healthz\n/readyz\n"),
+        }
+    }
+
+    /// Why no client should be sent here; `None` when one may.
+    fn not_ready(&self, now: Duration) -> Option<String> {
+        if self.drain.is_some() {
+            return Some("draining".to_string());
+        }
+        for (at, shard) in self.shards.iter().enumerate() {
+            match shard.heard_at {
+                None => return Some(format!("shard {at} has not started")),
+                Some(heard) if now.saturating_sub(heard) > SILENCE => {
+                    return Some(format!("shard {at} has been silent for {} s", (now - heard).as_secs()));
+                }
+                Some(_) => {}
+            }
+        }
+        match self.fleet.count_proven() {
+            (0, _) => None,
+            (servers, 0) => Some(format!("none of {servers} servers is up")),
+            _ => None,
+        }
+    }
+
+    fn fold(&self) -> Folded {
+        fold(self.shards.iter().map(|shard| shard.metrics.as_ref()))
+    }
+
+    fn facts(&self, now: Duration) -> ProcessFacts {
+        let usage = ProcessUsage::read();
+        let (lookups_ok, lookups_failed) = self.fleet.count_lookups();
+        ProcessFacts {
+            servers: self.fleet.facts(),
+            pools: self.pools(),
+            uptime_seconds: now.as_secs_f64(),
+            config_generation: self.loaded.table.generation,
+            config_age_seconds: now.saturating_sub(self.loaded_at).as_secs_f64(),
+            reloads_succeeded: self.reloads_succeeded,
+            reloads_failed: self.reloads_failed,
+            lookups_ok,
+            lookups_failed,
+            cpu_user_seconds: usage.user_seconds,
+            cpu_system_seconds: usage.system_seconds,
+            resident_bytes: usage.resident_bytes,
+        }
+    }
+
+    fn pools(&self) -> Vec<PoolFacts> {
+        let table = &self.loaded.table;
+        let mut pools: Vec<PoolFacts> =
+            table.pools.iter().map(|pool| PoolFacts { name: pool.name.clone(), servers: 0, servers_up: 0 }).collect();
+        let up = self.fleet.up_by_key(self.keys.count());
+        for server in &table.servers {
+            let pool = &mut pools[server.pool];
+            pool.servers += 1;
+            pool.servers_up += usize::from(up[server.key.0 as usize]);
+        }
+        pools
+    }
+}
+
+impl ShardLink {
+    fn tell(&self, message: ToShard) {
+        if let Err(error) = self.mailbox.send(message) {
+            log::error!("a shard can't be told something: {error}");
+        }
+    }
+}
