@@ -184,7 +184,10 @@ mod tests {
             for (key, (share, weight)) in shares(keys, distribution).iter().zip(&weights).enumerate() {
                 let expected = weight / sum;
                 let deviation = (expected * (1.0 - expected) / DRAWS as f64).sqrt();
-                assert!((share - expected).abs() <= 6.0 * deviation, "{distribution:?} key {key}: {share} not {expected}");
+                assert!(
+                    (share - expected).abs() <= 6.0 * deviation,
+                    "{distribution:?} key {key}: {share} not {expected}"
+                );
             }
         };
         check(1, Distribution::Uniform);

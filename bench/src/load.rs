@@ -582,13 +582,8 @@ mod tests {
         let keys = KeyPicker::new(100, Distribution::Uniform);
         let target = Address::Tcp(([127, 0, 0, 1], 1).into());
         let plan = Plan { target, clients, pipeline, until, rate, sets: 1, gets: 10, keys, warm: 0..100, seed: 1 };
-        let mut io = Pretend {
-            now: 0,
-            connecting: Vec::new(),
-            sends: VecDeque::new(),
-            closed: HashSet::new(),
-            connections: 0,
-        };
+        let mut io =
+            Pretend { now: 0, connecting: Vec::new(), sends: VecDeque::new(), closed: HashSet::new(), connections: 0 };
         let mut load = Load::new(plan, &values);
         load.begin(&mut io);
         let mut spoiled = false;
@@ -604,7 +599,12 @@ mod tests {
                 let mut replies = replies(&bytes, &values);
                 load.sent(&mut io, conn, bytes, Ok(()));
                 let cut = io.now > 10_000_000 && !spoiled && spoil == Spoil::Cut;
-                if spoil == Spoil::Swap && !spoiled && replies.len() > 1 && replies[0] != replies[1] && io.now > 10_000_000 {
+                if spoil == Spoil::Swap
+                    && !spoiled
+                    && replies.len() > 1
+                    && replies[0] != replies[1]
+                    && io.now > 10_000_000
+                {
                     replies.swap(0, 1);
                     spoiled = true;
                 }

@@ -154,8 +154,9 @@ fn measure(
 ) -> Result<Sample, String> {
     let pid = running.process.pid();
     let before = Cpu::of(pid)?;
-    let loaded = load(setting, shape, running.port, Purpose::Measure, scratch)
-        .map_err(|error| format!("{} at {}: {error}; it says: {}", subject.name, shape.label(), running.process.said()))?;
+    let loaded = load(setting, shape, running.port, Purpose::Measure, scratch).map_err(|error| {
+        format!("{} at {}: {error}; it says: {}", subject.name, shape.label(), running.process.said())
+    })?;
     let cpu = Cpu::of(pid)?.since(before);
     Ok(Sample {
         subject: subject.name.clone(),

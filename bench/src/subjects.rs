@@ -4,6 +4,7 @@
 
 use crate::process::{CommandLine, Process, Scratch, free_port};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 /// Keyway's batching window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,18 +38,50 @@ impl Window {
         match self {
             Window::Off => "off".to_owned(),
             Window::Fixed { max_delay_us, batch } => format!("{max_delay_us} us/{batch}"),
-            Window::Adaptive { .. } => "adaptive".to_owned(),
+            Window::Adaptive { max_delay_us: MAX_DELAY_US } => "adaptive".to_owned(),
+            Window::Adaptive { max_delay_us } => format!("adaptive {max_delay_us} us"),
         }
+    }
+}
+
+/// The longest delay where none is said.
+const MAX_DELAY_US: u32 = 100;
+
+impl FromStr for Window {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Window, String> {
+        let number = |part: Option<&str>, default| part.map_or(Some(default), |part| part.parse().ok());
+        let mut parts = text.split(':');
+        let window = match (parts.next(), parts.next(), parts.next(), parts.next()) {
+            (Some("off"), None, None, None) => Some(Window::Off),
+            (Some("adaptive"), delay, None, None) => {
+                number(delay, MAX_DELAY_US).map(|max_delay_us| Window::Adaptive { max_delay_us })
+            }
+            (Some("fixed"), delay @ Some(_), batch @ Some(_), None) => number(delay, 0)
+                .zip(number(batch, 0))
+                .map(|(max_delay_us, batch)| Window::Fixed { max_delay_us, batch }),
+            _ => None,
+        };
+        window.ok_or_else(|| format!("window {text:?}: off, adaptive, adaptive:US or fixed:US:BATCH"))
     }
 }
 
 #[derive(Clone, Debug)]
 enum Kind {
-    Keyway { window: Window, shards: usize, clients: usize },
+    Keyway {
+        window: Window,
+        shards: usize,
+        clients: usize,
+    },
     Nutcracker,
-    Floor { window: Window },
+    Floor {
+        window: Window,
+    },
     /// Arguments with `{listen}` and `{server}` for the two ports.
-    Other { args: Vec<String> },
+    Other {
+        args: Vec<String>,
+    },
 }
 
 /// One forwarder to be measured.
@@ -196,5 +229,9 @@ mod tests {
         check(other, &["-l", "1", "-s", "127.0.0.1:2"]);
         assert!(Subject::other("x=prog").is_err());
         assert!(Subject::other("prog {listen} {server}").is_err());
+        assert_eq!("off".parse(), Ok(Window::Off));
+        assert_eq!("adaptive".parse(), Ok(Window::Adaptive { max_delay_us: 100 }));
+        assert_eq!("fixed:200:64".parse(), Ok(Window::Fixed { max_delay_us: 200, batch: 64 }));
+        assert!("fixed:200".parse::<Window>().is_err() && "off:1".parse::<Window>().is_err());
     }
 }
