@@ -378,3 +378,20 @@ fn long_get_lines_pass() {
         assert_eq!(connection.reply(Expect::from_operation(*operation)), Ok(ReplyKind::End));
     }
 }
+
+/// A value within our limit and over the server's is refused there, once, and its data swallowed.
+#[test]
+fn a_value_over_the_server_s_limit_draws_one_error() {
+    let server = Server::start("large");
+    let mut connection = server.connect();
+    let data = "get a\r\n".repeat(300_000);
+    let input = format!("set k 0 0 {} noreply\r\n{data}\r\n", data.len());
+    let events = request_events(Limits::default(), [input.as_bytes()]);
+    let [Event::Request { forwarded, operation, .. }] = events.as_slice() else {
+        panic!("{} events", events.len());
+    };
+    connection.stream.write_all(forwarded).unwrap();
+    connection.stream.write_all(VERSION).unwrap();
+    assert_eq!(connection.reply(Expect::from_operation(*operation)), Ok(ReplyKind::ServerError));
+    assert_eq!(connection.reply(Expect::Line(Operation::Version)), Ok(ReplyKind::Version));
+}
