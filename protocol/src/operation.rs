@@ -115,11 +115,9 @@ impl Operation {
             Operation::Delete => OperationClass::DeleteLike,
             Operation::Incr | Operation::Decr => OperationClass::ArithmeticLike,
             Operation::Touch => OperationClass::TouchLike,
-            Operation::Stats
-            | Operation::Version
-            | Operation::Verbosity
-            | Operation::FlushAll
-            | Operation::Quit => OperationClass::Control,
+            Operation::Stats | Operation::Version | Operation::Verbosity | Operation::FlushAll | Operation::Quit => {
+                OperationClass::Control
+            }
         }
     }
 
