@@ -246,6 +246,13 @@ impl From<io::Error> for BindReason {
     }
 }
 
+impl BindError {
+    /// True when the host doesn't speak this kind of address at all (IPv6 switched off).
+    pub fn is_no_such_family(&self) -> bool {
+        matches!(self.reason, BindReason::NotLocal | BindReason::Other(libc::EAFNOSUPPORT))
+    }
+}
+
 impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.address {

@@ -1,10 +1,15 @@
-//! Keyway, a thread-per-core router for memcached.
+//! Keyway, a thread-per-core router for memcached: everything but `main`.
+//!
+//! `shard` carries requests, `control` looks after everything else, `config` says what both do, `run` puts them
+//! together. See `docs/architecture.md`.
 
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod embedded;
 pub mod explain;
 pub mod messages;
 pub mod metrics;
-pub mod table;
+pub mod run;
 pub mod shard;
+pub mod table;

@@ -71,6 +71,11 @@ impl Connections {
         Connections { slots: Vec::new(), free: Vec::new(), limit }
     }
 
+    /// Slots taken, those still closing included.
+    pub(super) fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
     pub(super) fn has_room(&self) -> bool {
         !self.free.is_empty() || (self.slots.len() as u32) < self.limit
     }

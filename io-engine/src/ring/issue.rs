@@ -72,6 +72,11 @@ impl RingIo {
         }
     }
 
+    /// Connections accepted and made, those still closing or lingering included.
+    pub fn open_connections(&self) -> usize {
+        self.connections.len()
+    }
+
     /// Reads the clock, unlike `now`.
     pub(super) fn clock(&self) -> Nanos {
         self.started.elapsed().as_nanos() as Nanos

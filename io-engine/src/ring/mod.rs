@@ -98,6 +98,7 @@ pub struct RingEngine {
     min_timeout: bool,
     completions: Vec<cqueue::Entry>,
     refused: Vec<(Conn, Vec<u8>)>,
+    worked: Nanos,
 }
 
 /// A wait that has a window needs a timeout, or the kernel ends it with the window. As good as for ever.
@@ -126,6 +127,7 @@ impl RingEngine {
             min_timeout,
             completions: Vec::with_capacity(config.completion_entries as usize),
             refused: Vec::new(),
+            worked: 0,
         };
         engine.arm_doorbell();
         Ok(engine)
@@ -146,6 +148,11 @@ impl RingEngine {
         self.io.listener_at(id).and_then(Listener::socket)
     }
 
+    /// How long the last turn worked, in nanoseconds: from the end of its wait to the end of `turn_ended`.
+    pub fn worked(&self) -> Nanos {
+        self.worked
+    }
+
     /// One turn: submits, waits as `wait` allows, tells `handler` what happened, then `turn_ended`.
     pub fn turn<H: Handler<RingIo>>(&mut self, handler: &mut H, wait: Wait) -> Result<(), EngineError> {
         self.wait(wait)?;
@@ -160,6 +167,7 @@ impl RingEngine {
         self.give_refused_back(handler);
         self.io.settle();
         handler.turn_ended(&mut self.io);
+        self.worked = self.io.clock() - self.io.now;
         Ok(())
     }
 

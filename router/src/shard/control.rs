@@ -73,7 +73,8 @@ impl Shard {
             for index in range.clone() {
                 // Still listed as dirty at the most; that is harmless and must not be forgotten.
                 let dirty = self.connections[index].dirty;
-                self.connections[index] = Connection { dirty, ..Connection::new(server, limits) };
+                self.connections[index] = Connection::new(server, limits);
+                self.connections[index].dirty = dirty;
             }
             return range;
         }

@@ -109,11 +109,20 @@ pub struct Shard {
     /// Set while draining: when it must be over.
     draining: Option<Nanos>,
     finished: bool,
+    doorbells: u64,
+    /// Requests taken in since the last turn was counted.
+    turn_requests: usize,
 }
 
 impl Shard {
     /// A shard that routes by `table`. `seed` feeds the jitter of its reconnects.
-    pub fn new(number: usize, table: Arc<Table>, inbox: Receiver<ToShard>, outbox: Sender<FromShard>, seed: u64) -> Shard {
+    pub fn new(
+        number: usize,
+        table: Arc<Table>,
+        inbox: Receiver<ToShard>,
+        outbox: Sender<FromShard>,
+        seed: u64,
+    ) -> Shard {
         let limits = table.limits;
         let mut shard = Shard {
             number,
@@ -146,6 +155,8 @@ impl Shard {
             random: seed | 1,
             draining: None,
             finished: false,
+            doorbells: 0,
+            turn_requests: 0,
         };
         shard.adopt_table(table);
         shard
@@ -173,6 +184,16 @@ impl Shard {
     /// True once a drain is over and nothing more will be asked of the engine.
     pub fn is_finished(&self) -> bool {
         self.finished
+    }
+
+    /// Tells how long the last turn worked, in nanoseconds; the core itself reads no clock.
+    pub fn turn_took(&mut self, worked: Nanos) {
+        self.metrics.turn(worked, std::mem::take(&mut self.turn_requests));
+    }
+
+    /// How often the doorbell rang.
+    pub fn doorbells(&self) -> u64 {
+        self.doorbells
     }
 
     /// The counters.
@@ -256,6 +277,7 @@ impl<I: Io> Handler<I> for Shard {
 
     fn doorbell(&mut self, io: &mut I) {
         self.now = io.now();
+        self.doorbells += 1;
         while let Some(message) = self.inbox.take() {
             self.told(io, message);
         }

@@ -119,6 +119,7 @@ impl Shard {
 
 impl Shard {
     fn admit(&mut self, id: SessionId, request: &text::Request<'_>) {
+        self.turn_requests += 1;
         if request.operation == Operation::Quit {
             self.sessions[id].ending = Ending::AfterAnswers;
             return;
@@ -503,7 +504,8 @@ impl Shard {
         }
         let request = &mut self.requests[id];
         let kept = std::mem::take(&mut request.frame);
-        let frame = Frame { head: &kept, tail: &[], key: (request.key.start, request.key.end), whole: request.frame_whole };
+        let frame =
+            Frame { head: &kept, tail: &[], key: (request.key.start, request.key.end), whole: request.frame_whole };
         self.settle(id, step, frame, reported);
         match self.requests.find_mut(id) {
             Some(request) => {

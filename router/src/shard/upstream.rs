@@ -131,11 +131,6 @@ impl Connection {
         }
     }
 
-    /// Entries with a request behind them.
-    pub(crate) fn live(&self) -> usize {
-        self.fifo.len() - self.tombstones
-    }
-
     /// Forgets the link after a loss or a failed connect; the next one may be made after a delay that doubles each time,
     /// shortened at random by up to half so that shards and routers don't return in step. `random` is any 64 bits.
     pub(crate) fn back_off(&mut self, now: Nanos, random: u64) {
