@@ -23,6 +23,7 @@ use load::Until;
 use process::find_program;
 use report::Report;
 use runner::{Loader, Sample, Setting, Shape};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -225,7 +226,7 @@ fn main() -> ExitCode {
     let bench = match Bench::from_args(&[name.as_str()], &rest) {
         Ok(bench) => bench,
         Err(exit) => {
-            println!("{}", exit.output);
+            say(&exit.output);
             return if exit.status.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(2) };
         }
     };
@@ -239,6 +240,11 @@ fn main() -> ExitCode {
         eprintln!("keyway-bench: {error}");
         ExitCode::from(2)
     })
+}
+
+/// To standard output; whoever closes it has read enough.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
 }
 
 /// The short forms: options at once are a load's, a measurement's name stands alone, `--name=value` is two words.
@@ -290,7 +296,7 @@ fn load(args: &LoadArgs) -> Result<ExitCode, String> {
         progress: args.progress,
     };
     let stats = order.run()?;
-    print!("{}", stats.to_text());
+    say(&stats.to_text());
     if let Some(path) = &args.json {
         let text = format!("{}\n", stats.to_json());
         std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))?;
@@ -342,7 +348,7 @@ fn tell(sample: &Sample) {
 }
 
 fn finish(report: &Report, records: &Path) -> Result<ExitCode, String> {
-    print!("{}", report.markdown);
+    say(&report.markdown);
     let kept = report.keep(records)?;
     eprintln!("kept as {} with its .json and .svg", kept.display());
     Ok(ExitCode::SUCCESS)
@@ -427,7 +433,7 @@ fn measure(args: &MeasureArgs) -> Result<ExitCode, String> {
         "idle" => measures::idle(&setting, &args.keyway, args.clients)?,
         other => return Err(format!("measure {other:?}: roundtrip, user-share, shards or idle")),
     };
-    println!("{result}");
+    say(&result.to_string());
     Ok(ExitCode::SUCCESS)
 }
 

@@ -64,6 +64,7 @@ impl Stats {
         self.errors[kind as usize] += count;
     }
 
+    #[cfg(test)]
     pub(crate) fn errors_of(&self, kind: ErrorKind) -> u64 {
         self.errors[kind as usize]
     }
