@@ -23,8 +23,8 @@ use std::time::Instant;
 
 /// How long a lingering close waits for its send in flight, before the peer counts as gone.
 const FLUSH_NANOS: Nanos = 10 * LINGER_NANOS;
-/// Largest send given to the kernel at once; it would cut more than 2 GiB anyway.
-const LARGEST_SEND: usize = 1 << 30;
+/// Largest send given to the kernel at once; it would cut more than 2 GiB anyway. Small in unit tests, to see it cut.
+pub(super) const LARGEST_SEND: usize = if cfg!(test) { 100_000 } else { 1 << 30 };
 
 /// The half of `RingEngine` that the core issues with. Not `Send`: a ring belongs to the thread that made it.
 pub struct RingIo {

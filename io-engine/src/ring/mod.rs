@@ -12,6 +12,8 @@ mod buffers;
 mod connections;
 mod issue;
 mod queue;
+#[cfg(test)]
+mod tests;
 mod token;
 
 pub use issue::RingIo;
