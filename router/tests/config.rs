@@ -117,7 +117,7 @@ fn server(pool: usize, server: usize) -> Route {
 fn gomcrouters_file_works_unchanged() {
     let config = good(GOMCROUTER);
     assert_eq!(config.listeners[0].address, ListenAddress::AllTcp(8080));
-    assert_eq!(config.metrics, Some(ListenAddress::AllTcp(9090)));
+    assert_eq!((&config.metrics, &config.admin), (&Some(ListenAddress::AllTcp(9090)), &None));
     let hosts: Vec<&str> = config.pools[0].servers.iter().map(|server| server.configured.as_str()).collect();
     assert_eq!(hosts, ["memcache1:11211", "memcache2:11211"]);
     let Route::OperationSelector { policies, default } = &config.routes[0].route else { panic!("a selector") };

@@ -358,7 +358,7 @@ pub static ADMIN: Section = Section {
         "address",
         "text",
         "ip:port, [v6]:port, :port for all addresses, off",
-        Default::Said("`127.0.0.1:9091`"),
+        Default::Said("`127.0.0.1:9091`; without `listeners` in the file off"),
         "Where the admin pages are served. Keep it off other people's networks.",
     )],
     unsupported: &[],

@@ -152,9 +152,12 @@ fn read(top: &Node, overrides: &Overrides, faults: &mut Faults) -> Config {
     let dns_ttl_ms = section(&top, "dns", &keys::DNS, faults, |map, faults| map.number("ttl_ms", faults));
     let embedded_memory_bytes =
         section(&top, "embedded", &keys::EMBEDDED, faults, |map, faults| map.number("memory_bytes", faults));
-    // gomcrouter's file has no listeners, and its metrics port is open to all.
-    let all_metrics = ListenAddress::AllTcp(9090);
-    let metrics_default = if top.find("listeners").is_none() { all_metrics } else { local(9090) };
+    // gomcrouter's file has no listeners; its metrics port is open to all, and it has no other: two of them on one host
+    // are told apart by -l and -L alone.
+    let (metrics_default, admin_default) = match top.find("listeners") {
+        None => (Some(ListenAddress::AllTcp(9090)), None),
+        Some(_) => (Some(local(9090)), Some(local(9091))),
+    };
     let metrics = read_port(&top, "metrics", &keys::METRICS, metrics_default, faults);
     Config {
         listeners,
@@ -162,7 +165,7 @@ fn read(top: &Node, overrides: &Overrides, faults: &mut Faults) -> Config {
         routes,
         shards: read_shards(&top, overrides, faults),
         metrics: overrides.metrics.clone().or(metrics),
-        admin: read_port(&top, "admin", &keys::ADMIN, local(9091), faults),
+        admin: read_port(&top, "admin", &keys::ADMIN, admin_default, faults),
         batching: read_batching(&top, faults),
         limits,
         drain,
@@ -327,11 +330,11 @@ fn read_port(
     top: &Map<'_, '_>,
     name: &str,
     keys: &'static Section,
-    default: ListenAddress,
+    default: Option<ListenAddress>,
     faults: &mut Faults,
 ) -> Option<ListenAddress> {
     section(top, name, keys, faults, |map, faults| {
-        let Some((text, node)) = map.given_text("address", faults) else { return Some(default) };
+        let Some((text, node)) = map.given_text("address", faults) else { return default };
         if text == "off" {
             return None;
         }
