@@ -19,6 +19,7 @@ use crate::outcome::OutcomeClass;
 use crate::routes::{RouteNode, all_fastest, default, local, miss_failover, operation_selector};
 use crate::{Failure, NodeId, Outcome, Routes, ServerId};
 use keyway_protocol::{Operation, OperationClass};
+use smallvec::SmallVec;
 
 /// What routes may see of a request.
 #[derive(Clone, Copy, Debug)]
@@ -86,7 +87,8 @@ pub struct Verdict {
 /// The state of one routed request.
 #[derive(Debug, Default)]
 pub struct Plan {
-    tries: Vec<Try>,
+    /// Inline for the common few, so that routing touches no other memory.
+    tries: SmallVec<[Try; 4]>,
     frames: Vec<Frame>,
     decided: bool,
 }

@@ -113,7 +113,7 @@ impl Shard {
             }
             if let Some(server) = self.servers[index].take() {
                 for connection in server.connections.clone() {
-                    self.lose_connection(io, connection, Failure::ConnectionLost);
+                    self.give_up_connection(io, connection);
                 }
                 self.free_connections.push(server.connections);
             }
@@ -200,7 +200,7 @@ impl Shard {
         let cut = self.sessions.len();
         self.each_session(|shard, id| shard.close_session(io, id, Closing::Now, CloseReason::Drained));
         for index in 0..self.connections.len() {
-            self.lose_connection(io, index, Failure::ConnectionLost);
+            self.give_up_connection(io, index);
         }
         self.finished = true;
         self.report(FromShard::Drained { shard: self.number, cut });

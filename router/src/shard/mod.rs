@@ -17,6 +17,7 @@ mod buffers;
 mod clients;
 mod control;
 mod input;
+mod inspect;
 mod path;
 mod request;
 mod servers;
@@ -28,6 +29,7 @@ use crate::messages::{FromShard, ToShard};
 use crate::metrics::{ShardMetrics, StatsSummary};
 use crate::table::{Table, TableLimits};
 use buffers::Buffers;
+pub use inspect::Inspection;
 use keyway_io_engine::mailbox::{Receiver, Sender};
 use keyway_io_engine::{Conn, ConnectError, Ended, Handler, Io, ListenerId, Nanos, Wait};
 use keyway_policies::Dispatch;
@@ -38,7 +40,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::ops::Range;
 use std::sync::Arc;
-use upstream::{Connection, Server};
+use upstream::{Connection, InFlight, Server};
 
 /// Requests of one client handled in one turn; the rest waits for the next, so that no pipeline starves the others.
 const REQUESTS_PER_TURN: usize = 512;
@@ -92,9 +94,15 @@ pub struct Shard {
     /// What the plan at hand asked for; empty between requests.
     dispatches: Vec<Dispatch>,
     scratch: Vec<u8>,
+    /// The entries of the connection lost at hand; empty between losses.
+    lost: Vec<InFlight>,
 
     /// Tries without a reply, upstream of this shard.
     in_flight: usize,
+    /// Replies that came after their try was given up.
+    late_replies: u64,
+    /// Reads asked once more.
+    repeats: u64,
     /// No connection needs attention before this time.
     next_deadline: Nanos,
     /// Requests whose deadline comes before their current try times out, as `RequestId::to_bits`.
@@ -144,7 +152,10 @@ impl Shard {
             ready: Vec::new(),
             dispatches: Vec::new(),
             scratch: Vec::new(),
+            lost: Vec::new(),
             in_flight: 0,
+            late_replies: 0,
+            repeats: 0,
             next_deadline: Nanos::MAX,
             late: BinaryHeap::new(),
             next_idle_sweep: 0,

@@ -11,6 +11,7 @@ use keyway_policies::{Answer, Dispatch, Failure, HealthView, LocalReply, Outcome
 use keyway_protocol::Operation;
 use keyway_protocol::memcached::text::{self, AfterRefusal, Parsed, Reply, ReplyKind, RequestError};
 use std::cmp::Reverse;
+use std::collections::HashSet;
 use std::ops::Range;
 
 /// A frame in two pieces: what lies before and behind a ` noreply` that isn't passed on.
@@ -134,7 +135,7 @@ impl Shard {
     /// A get of several keys: each key is routed on its own.
     fn admit_keys(&mut self, id: SessionId, request: &text::Request<'_>) {
         let parent = self.append_request(id, Some(request.operation), false);
-        self.requests[parent].children = 1;
+        self.requests[parent].late_mut().children = 1;
         let mut frame = std::mem::take(&mut self.scratch);
         for key in request.keys_iter() {
             frame.clear();
@@ -148,7 +149,7 @@ impl Shard {
             frame.extend_from_slice(key);
             frame.extend_from_slice(b"\r\n");
             let child = self.take_request(Place::Child(parent), id, Some(request.operation));
-            self.requests[parent].children += 1;
+            self.requests[parent].late_mut().children += 1;
             self.begin(child, Frame { head: &frame, tail: &[], key: key_at, whole: true });
         }
         self.scratch = frame;
@@ -236,7 +237,10 @@ impl Shard {
         let operation = request.operation();
         let state = self.tables[request.table].as_ref().expect("a table with live requests stays");
         let routes = &state.table.routes[request.route].routes;
-        let key = key.unwrap_or(&request.frame[request.key.clone()]);
+        let key = match key {
+            Some(key) => key,
+            None => &request.frame[request.key.clone()],
+        };
         let view = RequestView { operation, key };
         let before = self.dispatches.len();
         let health = HealthView(&state.health);
@@ -313,26 +317,44 @@ impl Shard {
 }
 
 impl Shard {
-    /// Asks a read once more on the connection that was lost with it, unless that was done before. False when the try is
-    /// over and failed.
-    pub(super) fn repeat(&mut self, index: usize, entry: &InFlight) -> bool {
+    /// Asks reads once more on the connection that was lost with them, unless that was done before; takes them out of
+    /// `lost`. A client's requests keep their order: they go before what was never sent, which is younger, and a read is
+    /// not repeated behind a younger write of its client that the server may have seen. The time for a try goes on.
+    pub(super) fn ask_again(&mut self, index: usize, lost: &mut Vec<InFlight>) {
         let connection = &mut self.connections[index];
-        let Some(server) = self.servers[connection.server].as_ref() else { return false };
-        let Some(request) = self.requests.find_mut(entry.request) else { return false };
-        let asked_before = std::mem::replace(&mut request.repeated, true);
-        if request.done || asked_before || !server.up || !request.frame_whole || !entry.operation.is_safe_to_repeat() {
-            return false;
+        if !self.servers[connection.server].as_ref().is_some_and(|server| server.up) {
+            return;
         }
-        let expires_at = self.now + server.pool.timeout.as_nanos() as u64;
-        connection.write_frame(&request.frame, &[], request.key.clone(), request.parent());
-        connection.fifo.push_back(InFlight { expires_at, shares_next: false, ..*entry });
-        connection.unsent += 1;
-        self.in_flight += 1;
-        self.next_deadline = self.next_deadline.min(expires_at);
-        if request.deadline < expires_at {
-            self.late.push(Reverse((request.deadline, entry.request.to_bits())));
+        let mut writers = HashSet::new();
+        for entry in lost.iter().rev() {
+            let Some(request) = self.requests.find_mut(entry.request) else { continue };
+            if !entry.operation.is_safe_to_repeat() {
+                writers.insert(request.session_number);
+            } else if writers.contains(&request.session_number) {
+                request.repeated = true;
+            }
         }
-        true
+        let younger = connection.fifo.len();
+        let younger_bytes = std::mem::replace(&mut connection.out, self.buffers.take());
+        lost.retain(|entry| {
+            let Some(request) = self.requests.find_mut(entry.request) else { return true };
+            let asked_before = std::mem::replace(&mut request.repeated, true);
+            let is_over = request.done || entry.delivered;
+            if is_over || asked_before || !request.frame_whole || !entry.operation.is_safe_to_repeat() {
+                return true;
+            }
+            connection.write_frame(&request.frame, &[], request.key.clone(), request.parent());
+            connection.fifo.push_back(InFlight { shares_next: false, ..*entry });
+            false
+        });
+        let again = connection.fifo.len() - younger;
+        connection.fifo.rotate_left(younger);
+        connection.out.extend_from_slice(&younger_bytes);
+        connection.open_get = None;
+        connection.unsent += again;
+        self.in_flight += again;
+        self.repeats += again as u64;
+        self.buffers.give(younger_bytes);
     }
 }
 
@@ -464,6 +486,7 @@ impl Shard {
     /// A server's reply to one try. A late one, whose try was given up, goes to nobody.
     fn reported(&mut self, connection: usize, entry: &InFlight, kind: ReplyKind, bytes: &[u8]) {
         if entry.request == RequestId::NONE {
+            self.late_replies += 1;
             return;
         }
         let server = self.connections[connection].server;
@@ -484,10 +507,15 @@ impl Shard {
 
 impl Shard {
     fn conclude(&mut self, id: RequestId, try_id: TryId, outcome: Outcome, reported: Option<Reported<'_>>) {
-        let Some(request) = self.requests.find_mut(id) else { return };
+        let Some(request) = self.requests.find(id) else { return };
         if request.done {
             return;
         }
+        if request.parent().is_some_and(|parent| self.requests.find(parent).is_none()) {
+            // The client is gone. Failing over on its behalf would only load servers.
+            return self.release(id);
+        }
+        let request = &mut self.requests[id];
         let Some(place) = request.tries.iter().position(|open| *open == try_id) else { return };
         request.tries.swap_remove(place);
         let (step, keep) = self.resume(id, None, try_id, outcome);
@@ -496,7 +524,7 @@ impl Shard {
         {
             let mut bytes = self.buffers.take();
             bytes.extend_from_slice(reported.bytes);
-            self.requests[id].kept.push(KeptReply { try_id, kind: reported.kind, bytes });
+            self.requests[id].late_mut().kept.push(KeptReply { try_id, kind: reported.kind, bytes });
         }
         if self.dispatches.is_empty() {
             let nothing_to_send = Frame { head: &[], tail: &[], key: (0, 0), whole: false };
@@ -519,12 +547,15 @@ impl Shard {
     /// Gives up kept replies that can no longer become the answer.
     fn drop_unneeded(&mut self, id: RequestId) {
         let request = &mut self.requests[id];
+        if !request.late_used() {
+            return;
+        }
         let mut at = 0;
-        while at < request.kept.len() {
-            if request.plan.holds(request.kept[at].try_id) {
+        while at < request.late().kept.len() {
+            if request.plan.holds(request.late().kept[at].try_id) {
                 at += 1;
             } else {
-                let kept = request.kept.swap_remove(at);
+                let kept = request.late_mut().kept.swap_remove(at);
                 self.buffers.give(kept.bytes);
             }
         }
@@ -548,9 +579,9 @@ impl Shard {
             }
             Source::Kept(wanted) => {
                 let request = &mut self.requests[id];
-                let place = request.kept.iter().position(|kept| kept.try_id == wanted);
+                let place = request.late().kept.iter().position(|kept| kept.try_id == wanted);
                 let place = place.expect("a plan answers with a reply that it had kept");
-                let kept = request.kept.swap_remove(place);
+                let kept = request.late_mut().kept.swap_remove(place);
                 self.count_answer(id, kept.kind);
                 self.deliver(id, &kept.bytes);
                 self.buffers.give(kept.bytes);
@@ -622,7 +653,9 @@ impl Shard {
         session.learn_reply_size(bytes.len());
         if session.first != Some(id) {
             session.held_bytes += bytes.len();
-            request.reply.extend_from_slice(bytes);
+            if !bytes.is_empty() {
+                request.late_mut().reply.extend_from_slice(bytes);
+            }
             return;
         }
         session.write_out(bytes, &mut self.buffers);
@@ -637,8 +670,10 @@ impl Shard {
         {
             let session = &mut self.sessions[session_id];
             let request = &mut self.requests[first];
-            session.held_bytes -= request.reply.len();
-            session.write_out(&request.reply, &mut self.buffers);
+            if request.late_used() {
+                session.held_bytes -= request.late().reply.len();
+                session.write_out(&request.late().reply, &mut self.buffers);
+            }
             session.first = request.next;
             session.waiting -= 1;
             if session.first.is_none() {
@@ -647,12 +682,14 @@ impl Shard {
             self.release(first);
         }
         // What a multi-key get gathered while others came first may leave now; the rest follows it directly.
-        if let Some(first) = self.sessions[session_id].first {
+        if let Some(first) = self.sessions[session_id].first
+            && self.requests[first].late_used()
+        {
             let session = &mut self.sessions[session_id];
-            let request = &mut self.requests[first];
-            session.held_bytes -= request.reply.len();
-            session.write_out(&request.reply, &mut self.buffers);
-            request.reply.clear();
+            let late = self.requests[first].late_mut();
+            session.held_bytes -= late.reply.len();
+            session.write_out(&late.reply, &mut self.buffers);
+            late.reply.clear();
         }
     }
 
@@ -670,11 +707,11 @@ impl Shard {
                     session.write_out(bytes, &mut self.buffers);
                 } else {
                     session.held_bytes += bytes.len();
-                    self.requests[parent].reply.extend_from_slice(bytes);
+                    self.requests[parent].late_mut().reply.extend_from_slice(bytes);
                 }
             }
             Some(_) if bytes != b"END\r\n" => {
-                let error = &mut self.requests[parent].error;
+                let error = &mut self.requests[parent].late_mut().error;
                 if error.is_empty() {
                     error.extend_from_slice(bytes);
                 }
@@ -687,16 +724,16 @@ impl Shard {
     /// One key less to wait for; the last one ends the reply.
     fn child_settled(&mut self, parent: RequestId) {
         let request = &mut self.requests[parent];
-        request.children -= 1;
-        if request.children > 0 {
+        request.late_mut().children -= 1;
+        if request.late().children > 0 {
             return;
         }
         let Place::Session(session_id) = request.place else { unreachable!("parents have sessions") };
         // What was gathered before the parent came first lies in `reply` and leaves with the end of it.
-        if request.error.is_empty() {
+        if request.late().error.is_empty() {
             return self.deliver_in_order(session_id, parent, b"END\r\n");
         }
-        let error = std::mem::take(&mut request.error);
+        let error = std::mem::take(&mut request.late_mut().error);
         self.deliver_in_order(session_id, parent, &error);
         self.buffers.give(error);
     }
@@ -704,8 +741,10 @@ impl Shard {
     /// Frees a request, and its table when that was its last.
     pub(super) fn release(&mut self, id: RequestId) {
         let table = self.requests[id].table;
-        while let Some(kept) = self.requests[id].kept.pop() {
-            self.buffers.give(kept.bytes);
+        if self.requests[id].late_used() {
+            while let Some(kept) = self.requests[id].late_mut().kept.pop() {
+                self.buffers.give(kept.bytes);
+            }
         }
         self.requests.free(id);
         self.table_released(table);

@@ -9,6 +9,7 @@ use keyway_io_engine::Nanos;
 use keyway_policies::{Plan, TryId};
 use keyway_protocol::Operation;
 use keyway_protocol::memcached::text::ReplyKind;
+use smallvec::SmallVec;
 use std::ops::Range;
 
 pub(crate) type RequestId = Id<Request>;
@@ -35,6 +36,20 @@ pub(crate) struct KeptReply {
     pub(crate) bytes: Vec<u8>,
 }
 
+/// What only requests need that wait behind others, keep replies or have several keys. Apart from the rest, so that the
+/// others never touch its memory.
+#[derive(Default)]
+pub(crate) struct Late {
+    /// The bytes of the answer while older requests come first; for a parent, the items gathered so far.
+    pub(crate) reply: Vec<u8>,
+    /// Replies that may still become the answer.
+    pub(crate) kept: Vec<KeptReply>,
+    /// Of a parent: keys without an answer, plus one while keys are still being routed.
+    pub(crate) children: usize,
+    /// Of a parent: the error line that takes the place of END, when a key failed.
+    pub(crate) error: Vec<u8>,
+}
+
 /// One request, or one key of one.
 #[derive(Default)]
 pub(crate) struct Request {
@@ -46,7 +61,7 @@ pub(crate) struct Request {
     pub(crate) noreply: bool,
     /// The answer is known and, where it has bytes, stored in `reply`.
     pub(crate) done: bool,
-    /// The request was sent a second time to the same server after its connection was lost.
+    /// A connection was lost with the request: it was asked once more, or may not be.
     pub(crate) repeated: bool,
     /// Where the session stands in the shard's connections: copied here for later tries.
     pub(crate) session_number: u32,
@@ -62,21 +77,33 @@ pub(crate) struct Request {
     pub(crate) frame_whole: bool,
     /// The key in `frame`.
     pub(crate) key: Range<usize>,
-    /// The bytes of the answer while older requests come first; for a parent, the items gathered so far.
-    pub(crate) reply: Vec<u8>,
-    /// Replies that may still become the answer.
-    pub(crate) kept: Vec<KeptReply>,
     /// Tries without an outcome yet.
-    pub(crate) tries: Vec<TryId>,
+    pub(crate) tries: SmallVec<[TryId; 4]>,
     /// Tries queued so far.
     pub(crate) tries_made: u32,
-    /// Of a parent: keys without an answer, plus one while keys are still being routed.
-    pub(crate) children: usize,
-    /// Of a parent: the error line that takes the place of END, when a key failed.
-    pub(crate) error: Vec<u8>,
+    /// What few requests need.
+    late: Late,
+    /// `late` isn't as a fresh entry has it.
+    late_used: bool,
 }
 
 impl Request {
+    /// What few requests need, as it is now.
+    pub(crate) fn late(&self) -> &Late {
+        &self.late
+    }
+
+    /// The same, to be changed: it is cleaned up when the entry is freed.
+    pub(crate) fn late_mut(&mut self) -> &mut Late {
+        self.late_used = true;
+        &mut self.late
+    }
+
+    /// True when `late` may hold something.
+    pub(crate) fn late_used(&self) -> bool {
+        self.late_used
+    }
+
     /// What is asked.
     pub(crate) fn operation(&self) -> Operation {
         self.operation.expect("an entry in use has an operation")
@@ -93,16 +120,22 @@ impl Recycle for Request {
         self.repeated = false;
         self.plan.clear();
         self.key = 0..0;
-        for buffer in [&mut self.frame, &mut self.reply, &mut self.error] {
-            buffer.clear();
-            if buffer.capacity() > KEPT_BYTES {
-                *buffer = Vec::new();
-            }
-        }
-        self.kept.clear();
+        recycle_buffer(&mut self.frame);
+        self.frame_whole = false;
         self.tries.clear();
         self.tries_made = 0;
-        self.frame_whole = false;
-        self.children = 0;
+        if std::mem::take(&mut self.late_used) {
+            recycle_buffer(&mut self.late.reply);
+            recycle_buffer(&mut self.late.error);
+            self.late.kept.clear();
+            self.late.children = 0;
+        }
+    }
+}
+
+fn recycle_buffer(buffer: &mut Vec<u8>) {
+    buffer.clear();
+    if buffer.capacity() > KEPT_BYTES {
+        *buffer = Vec::new();
     }
 }

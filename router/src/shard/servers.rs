@@ -182,6 +182,7 @@ impl Shard {
         connection.pending.clear();
         connection.parser = ReplyParser::new(limits);
         connection.sending_bytes = 0;
+        connection.timeouts_in_row = 0;
         connection.open_get = None;
         let server = connection.server;
         if was_idle {
@@ -203,24 +204,35 @@ impl Shard {
         self.mark_connection_dirty(index);
     }
 
+    /// Closes a connection for good: what was never sent has nowhere to wait any more.
+    pub(super) fn give_up_connection<I: Io>(&mut self, io: &mut I, index: usize) {
+        let connection = &mut self.connections[index];
+        connection.drop_unsent_bytes();
+        connection.unsent = 0;
+        self.lose_connection(io, index, Failure::Unavailable);
+        // One that isn't connected has a queue all the same.
+        self.fail_entries(index, usize::MAX, Failure::Unavailable);
+    }
+
     /// Takes up to `count` entries off the FIFO's head and fails them, or queues them again where that is safe.
     fn fail_entries(&mut self, index: usize, count: usize, failure: Failure) {
-        let count = count.min(self.connections[index].fifo.len());
-        for _ in 0..count {
-            let connection = &mut self.connections[index];
-            let Some(entry) = connection.fifo.pop_front() else { break };
-            connection.tombstones = connection.tombstones.saturating_sub(1);
-            connection.shared_at = 0;
-            connection.unsent = connection.unsent.min(connection.fifo.len());
-            self.in_flight -= 1;
-            if entry.delivered || entry.request == RequestId::NONE {
-                continue;
-            }
-            if failure == Failure::ConnectionLost && self.repeat(index, &entry) {
-                continue;
-            }
-            self.failed(index, &entry, failure);
+        let mut lost = std::mem::take(&mut self.lost);
+        let connection = &mut self.connections[index];
+        let count = count.min(connection.fifo.len());
+        lost.extend(connection.fifo.drain(..count));
+        connection.tombstones = connection.tombstones.saturating_sub(count);
+        connection.shared_at = 0;
+        connection.unsent = connection.unsent.min(connection.fifo.len());
+        self.in_flight -= count;
+        if failure == Failure::ConnectionLost {
+            self.ask_again(index, &mut lost);
         }
+        for entry in lost.drain(..) {
+            if !entry.delivered && entry.request != RequestId::NONE {
+                self.failed(index, &entry, failure);
+            }
+        }
+        self.lost = lost;
     }
 
     /// The server failed in a way that speaks against it. After enough in a row this shard holds it for down, and the
