@@ -650,13 +650,15 @@ impl Shard {
             self.metrics.request(operation, self.now - request.started_at);
         }
         let session = &mut self.sessions[session_id];
-        session.learn_reply_size(bytes.len());
+        let gathered_bytes = if request.late_used() { request.late().gathered_bytes } else { 0 };
+        session.learn_reply_size(gathered_bytes + bytes.len());
         if session.first != Some(id) {
             session.held_bytes += bytes.len();
             if !bytes.is_empty() {
                 request.late_mut().reply.extend_from_slice(bytes);
             }
-            return;
+            // What is held behind a slow answer counts too: the flush looks whether it is too much.
+            return self.mark_session_dirty(session_id);
         }
         session.write_out(bytes, &mut self.buffers);
         self.pop_answered(session_id);
@@ -703,12 +705,15 @@ impl Shard {
         match bytes.first() {
             Some(b'V') => {
                 let session = &mut self.sessions[session_id];
+                let late = self.requests[parent].late_mut();
+                late.gathered_bytes += bytes.len();
                 if session.first == Some(parent) {
                     session.write_out(bytes, &mut self.buffers);
                 } else {
                     session.held_bytes += bytes.len();
-                    self.requests[parent].late_mut().reply.extend_from_slice(bytes);
+                    late.reply.extend_from_slice(bytes);
                 }
+                self.mark_session_dirty(session_id);
             }
             Some(_) if bytes != b"END\r\n" => {
                 let error = &mut self.requests[parent].late_mut().error;

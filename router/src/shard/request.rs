@@ -46,6 +46,8 @@ pub(crate) struct Late {
     pub(crate) kept: Vec<KeptReply>,
     /// Of a parent: keys without an answer, plus one while keys are still being routed.
     pub(crate) children: usize,
+    /// Of a parent: bytes of the items it was given so far.
+    pub(crate) gathered_bytes: usize,
     /// Of a parent: the error line that takes the place of END, when a key failed.
     pub(crate) error: Vec<u8>,
 }
@@ -129,6 +131,7 @@ impl Recycle for Request {
             recycle_buffer(&mut self.late.error);
             self.late.kept.clear();
             self.late.children = 0;
+            self.late.gathered_bytes = 0;
         }
     }
 }
