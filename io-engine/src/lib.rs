@@ -17,7 +17,7 @@ pub use io::{
     Address, BufferGroup, Closing, Conn, ConnectError, Ended, EngineCounters, Handler, Io, LINGER_BYTES, LINGER_NANOS,
     ListenerId, Nanos, Reading, Wait,
 };
-pub use listen::{BindError, Listener, bind, bind_spread};
+pub use listen::{BindError, Listener, bind, bind_all_addresses, bind_spread};
 pub use mailbox::{Doorbell, Receiver, Sender, mailbox};
 pub use probe::SetupError;
 pub use ring::{EngineError, RingConfig, RingEngine, RingIo};

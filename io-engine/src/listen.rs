@@ -11,7 +11,7 @@ use crate::mailbox::{Receiver, Sender, mailbox};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
@@ -89,9 +89,23 @@ pub fn bind(address: &Address, shards: usize, backlog: i32) -> Result<Vec<Listen
     let fail = |reason| BindError { address: address.clone(), reason };
     let shards = shards.max(1);
     match address {
-        Address::Tcp(socket_address) => bind_group(*socket_address, shards, backlog).map_err(fail),
+        Address::Tcp(socket_address) => bind_group(*socket_address, Stack::Own, shards, backlog).map_err(fail),
         Address::Unix(_) => bind_spread(address, shards, backlog),
     }
+}
+
+/// Listens on `port` of every address of the host, IPv4 and IPv6, one dual-stack socket per shard. Where the host has no
+/// IPv6, on IPv4 alone.
+pub fn bind_all_addresses(port: u16, shards: usize, backlog: i32) -> Result<Vec<Listener>, BindError> {
+    let both = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+    let error = match bind_group(both, Stack::Dual, shards.max(1), backlog) {
+        Ok(group) => return Ok(group),
+        Err(BindReason::NotLocal | BindReason::Other(libc::EAFNOSUPPORT)) => {
+            return bind(&Address::Tcp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))), shards, backlog);
+        }
+        Err(reason) => reason,
+    };
+    Err(BindError { address: Address::Tcp(both), reason: error })
 }
 
 /// Listens on `address` with one socket; the first shard accepts for all of them.
@@ -105,40 +119,49 @@ pub fn bind_spread(address: &Address, shards: usize, backlog: i32) -> Result<Vec
 }
 
 fn bind_alone(address: SocketAddr, backlog: i32) -> Result<Listener, BindReason> {
-    let socket = tcp_socket(address)?;
+    let socket = tcp_socket(address, Stack::Own)?;
     socket.bind(&address.into())?;
     socket.listen(backlog)?;
     listener(socket)
 }
 
+/// Which families an IPv6 socket takes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stack {
+    /// The address's own.
+    Own,
+    /// IPv4 too.
+    Dual,
+}
+
 /// One socket per shard on the same port. A second instance would join the group silently, so first try to be alone.
-fn bind_group(address: SocketAddr, shards: usize, backlog: i32) -> Result<Vec<Listener>, BindReason> {
+fn bind_group(address: SocketAddr, stack: Stack, shards: usize, backlog: i32) -> Result<Vec<Listener>, BindReason> {
     if shards == 1 {
         // Still joinable on hand-over: the next process binds beside it.
-        return bind_member(address, backlog, true).map(|listener| vec![listener]);
+        return bind_member(address, stack, backlog, true).map(|listener| vec![listener]);
     }
-    let first = bind_member(address, backlog, true)?;
+    let first = bind_member(address, stack, backlog, true)?;
     let Address::Tcp(actual) = first.address else { return Err(BindReason::Other(libc::EINVAL)) };
     let mut group = vec![first];
     for _ in 1..shards {
-        group.push(bind_member(actual, backlog, false)?);
+        group.push(bind_member(actual, stack, backlog, false)?);
     }
     Ok(group)
 }
 
-fn bind_member(address: SocketAddr, backlog: i32, first: bool) -> Result<Listener, BindReason> {
+fn bind_member(address: SocketAddr, stack: Stack, backlog: i32, first: bool) -> Result<Listener, BindReason> {
     if first && address.port() != 0 {
-        let probe = tcp_socket(address)?;
+        let probe = tcp_socket(address, stack)?;
         probe.bind(&address.into())?;
     }
-    let socket = tcp_socket(address)?;
+    let socket = tcp_socket(address, stack)?;
     socket.set_reuse_port(true)?;
     socket.bind(&address.into())?;
     socket.listen(backlog)?;
     listener(socket)
 }
 
-fn tcp_socket(address: SocketAddr) -> io::Result<Socket> {
+fn tcp_socket(address: SocketAddr, stack: Stack) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // Connections of an earlier run in TIME_WAIT don't keep us out; a listening socket still does.
     socket.set_reuse_address(true)?;
@@ -146,7 +169,7 @@ fn tcp_socket(address: SocketAddr) -> io::Result<Socket> {
     socket.set_tcp_nodelay(true)?;
     if address.is_ipv6() {
         // `[::]` beside `0.0.0.0` on one port is the usual configuration.
-        socket.set_only_v6(true)?;
+        socket.set_only_v6(stack == Stack::Own)?;
     }
     Ok(socket)
 }
@@ -243,13 +266,6 @@ impl From<io::Error> for BindReason {
             libc::EMFILE | libc::ENFILE => BindReason::OutOfDescriptors,
             errno => BindReason::Other(errno),
         }
-    }
-}
-
-impl BindError {
-    /// True when the host doesn't speak this kind of address at all (IPv6 switched off).
-    pub fn is_no_such_family(&self) -> bool {
-        matches!(self.reason, BindReason::NotLocal | BindReason::Other(libc::EAFNOSUPPORT))
     }
 }
 

@@ -11,11 +11,11 @@ use crate::messages::{FromShard, ToShard};
 use crate::shard::Shard;
 use crate::table::Table;
 use futures_lite::future;
-use keyway_io_engine::placement::Placement;
+use keyway_io_engine::placement::{Placement, raise_limits};
 use keyway_io_engine::{
-    Address, Batching, Io, Listener, Nanos, Receiver, RingConfig, RingEngine, Sender, Wait, bind, mailbox, probe,
+    Address, Batching, Io, Listener, Nanos, Receiver, RingConfig, RingEngine, Sender, Wait, bind, bind_all_addresses,
+    mailbox, probe,
 };
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
@@ -43,6 +43,7 @@ struct ShardInputs {
 pub fn run(options: &RunOptions) -> Result<(), String> {
     let started = Instant::now();
     let config = options.load()?;
+    let descriptors = raise_limits();
     let kernel = probe::probe().map_err(|error| error.to_string())?;
     let embedded = start_embedded(&config)?;
     let places = embedded.as_ref().map(|embedded| embedded.addresses().to_vec()).unwrap_or_default();
@@ -61,6 +62,7 @@ pub fn run(options: &RunOptions) -> Result<(), String> {
     let mut keys = ServerKeys::new();
     let loaded = Loaded::new(&config, 1, &mut keys, &*embedded_at)?;
 
+    warn_of_descriptors(&config, shards, descriptors);
     let (wishes_sender, wishes) = mailbox().map_err(out_of_descriptors)?;
     control::signals::listen(wishes_sender).map_err(|error| format!("signals: {error}"))?;
     let (outbox, from_shards) = mailbox().map_err(out_of_descriptors)?;
@@ -101,6 +103,18 @@ pub fn run(options: &RunOptions) -> Result<(), String> {
     }
     drop(embedded);
     Ok(())
+}
+
+/// Clients are refused by the kernel, not by our limit, when descriptors run out first: said at start.
+fn warn_of_descriptors(config: &Config, shards: usize, descriptors: u64) {
+    let upstream: u64 = config.identities().iter().map(|identity| u64::from(identity.connection.connections)).sum();
+    let needed = (config.limits.clients_per_shard as u64 + upstream) * shards as u64;
+    if needed > descriptors {
+        log::warn!(
+            "limits.clients lets {needed} connections in, but only {descriptors} descriptors are allowed: raise the hard \
+             limit (ulimit -Hn, LimitNOFILE=) or lower limits.clients"
+        );
+    }
 }
 
 fn start_embedded(config: &Config) -> Result<Option<embedded::Embedded>, String> {
@@ -161,17 +175,11 @@ fn shard_inputs(
 
 fn bind_all(address: &ListenAddress, shards: usize) -> Result<Vec<Listener>, String> {
     let bind = |address: Address| bind(&address, shards, BACKLOG);
-    let bound =
-        match address {
-            ListenAddress::Tcp(address) => bind(Address::Tcp(*address)),
-            ListenAddress::Unix(path) => bind(Address::Unix(path.clone())),
-            // One dual-stack socket; a host without IPv6 gets the IPv4 one.
-            ListenAddress::AllTcp(port) => bind(Address::Tcp(SocketAddr::from((Ipv6Addr::UNSPECIFIED, *port))))
-                .or_else(|error| match error.is_no_such_family() {
-                    true => bind(Address::Tcp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, *port)))),
-                    false => Err(error),
-                }),
-        };
+    let bound = match address {
+        ListenAddress::Tcp(address) => bind(Address::Tcp(*address)),
+        ListenAddress::Unix(path) => bind(Address::Unix(path.clone())),
+        ListenAddress::AllTcp(port) => bind_all_addresses(*port, shards, BACKLOG),
+    };
     bound.map_err(|error| error.to_string())
 }
 
@@ -246,7 +254,7 @@ fn start_control(placement: &Placement, mut inputs: ControlInputs) -> Result<mps
         .map_err(|error| error.to_string())?;
     let addresses = is_serving.recv().map_err(|_| "the control plane ended before it was ready".to_string())??;
     for address in addresses {
-        log::info!("metrics on http://{address}/metrics");
+        log::info!("metrics on http://{address}/metrics (also /healthz, /readyz)");
     }
     Ok(finished)
 }

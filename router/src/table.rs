@@ -57,6 +57,11 @@ pub struct TableLimits {
     pub value_bytes: usize,
     /// Longest get or gets line, in bytes.
     pub retrieval_line_bytes: usize,
+    /// Most keys of one get.
+    pub keys_per_get: usize,
+    /// Most bytes a shard holds for all clients together: input not whole yet, replies not taken yet, requests kept for a
+    /// second try. Beyond it, clients that hold much are cut, and large requests are not kept.
+    pub buffered_bytes: usize,
     /// Most requests of one client that wait for an answer; beyond that it isn't read, until half are answered.
     pub requests_per_client: usize,
     /// Most reply bytes held for one client; beyond that it isn't read, until half are sent.

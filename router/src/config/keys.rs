@@ -396,6 +396,14 @@ pub static LIMITS: Section = Section {
         number("clients", 10_000, 1, 1_000_000, "Most clients on one shard; one more is closed at once."),
         number("client_idle_ms", 0, 0, 86_400_000, "Close a client that sent nothing for this long; 0 is never."),
         number("value_bytes", 64 << 20, 1, 1 << 30, "Largest value."),
+        number("keys_per_get", 10_000, 1, 1_000_000, "Most keys of one get; one with more is refused."),
+        number(
+            "buffered_bytes",
+            1 << 30,
+            1 << 20,
+            1 << 40,
+            "Most bytes one shard holds for its clients together; beyond it, those that hold much are cut.",
+        ),
         number("retrieval_line_bytes", 1 << 20, 2048, 64 << 20, "Longest get or gets line; other lines end at 2048."),
         number(
             "requests_per_client",

@@ -4,13 +4,15 @@
 //! takes is what its clients really do.
 
 use super::{Config, ServerAddress};
+use crate::shard::UNCHARGED_BYTES;
 use std::collections::BTreeSet;
 use std::fmt;
 
-/// Input of a client held back while a limit keeps it from being parsed, in bytes.
-const HELD_BACK_BYTES: u64 = 64 << 10;
-/// A request's own entry with its plan, in bytes; measured generously.
+/// A request's own entry with its plan and what it may keep uncounted, in bytes: `size_of` the shard's entry is a third of
+/// it, the rest is for what its small vectors hold.
 const REQUEST_BYTES: u64 = 1 << 10;
+/// What a shard takes whoever is connected: the ring, its two buffer groups, spare send buffers, its executor.
+const SHARD_BYTES: u64 = 64 << 20;
 /// An entry in a connection's FIFO, in bytes.
 const IN_FLIGHT_BYTES: u64 = 64;
 
@@ -21,8 +23,10 @@ pub struct MemoryBound {
     pub shards: u64,
     /// Most clients of a shard.
     pub clients: u64,
-    /// For one client.
+    /// For one client, beside the common budget.
     pub client_bytes: u64,
+    /// For all clients of a shard together: `limits.buffered_bytes`.
+    pub buffered_bytes: u64,
     /// Connections to servers of a shard.
     pub connections: u64,
     /// For one of them.
@@ -37,10 +41,8 @@ impl Config {
         let limits = &self.limits;
         let size = |bytes: usize| bytes as u64;
         let value = size(limits.value_bytes);
-        // Input not parsed yet, replies held (one more may be begun below the limit), and what is kept for another try.
-        let input = value + size(limits.retrieval_line_bytes) + HELD_BACK_BYTES;
-        let replies = 2 * size(limits.reply_bytes_per_client) + value;
-        let requests = size(limits.requests_per_client) * (size(limits.max_replay_bytes) + REQUEST_BYTES);
+        // What a client may hold before the shard's common budget counts: nobody is cut for so little.
+        let client = size(UNCHARGED_BYTES) + size(limits.requests_per_client) * REQUEST_BYTES;
         // One request may be larger than the queue's limit when the queue is empty; as much again may be on its way out.
         let queued = 2 * size(limits.queued_bytes_per_connection).max(value);
         let fifo = size(limits.requests_per_connection) * IN_FLIGHT_BYTES;
@@ -55,7 +57,8 @@ impl Config {
         MemoryBound {
             shards: shards as u64,
             clients: size(limits.clients_per_shard),
-            client_bytes: input + replies + requests,
+            client_bytes: client,
+            buffered_bytes: size(limits.buffered_bytes),
             connections: identities.iter().map(|identity| u64::from(identity.connection.connections)).sum(),
             connection_bytes: queued + value + fifo,
             embedded_bytes: (embedded.len() as u64).saturating_mul(self.embedded_memory_bytes),
@@ -69,6 +72,8 @@ impl MemoryBound {
         let shard = self
             .clients
             .saturating_mul(self.client_bytes)
+            .saturating_add(self.buffered_bytes)
+            .saturating_add(SHARD_BYTES)
             .saturating_add(self.connections.saturating_mul(self.connection_bytes));
         self.shards.saturating_mul(shard).saturating_add(self.embedded_bytes)
     }
@@ -78,10 +83,12 @@ impl fmt::Display for MemoryBound {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             out,
-            "{} shards x ({} clients x {} + {} server connections x {}) + {} embedded = {} at most",
+            "{} shards x ({} + {} clients x {} + {} buffered + {} server connections x {}) + {} embedded = {} at most",
             self.shards,
+            in_words(SHARD_BYTES),
             self.clients,
             in_words(self.client_bytes),
+            in_words(self.buffered_bytes),
             self.connections,
             in_words(self.connection_bytes),
             in_words(self.embedded_bytes),

@@ -398,6 +398,8 @@ fn read_limits(
             client_idle,
             value_bytes: size("value_bytes"),
             retrieval_line_bytes: size("retrieval_line_bytes"),
+            keys_per_get: size("keys_per_get"),
+            buffered_bytes: size("buffered_bytes"),
             requests_per_client: size("requests_per_client"),
             reply_bytes_per_client: size("reply_bytes_per_client"),
             queued_bytes_per_connection: bytes(overrides.queued_bytes.unwrap_or(queued_bytes)),

@@ -1,13 +1,15 @@
 //! Clients come and go here: admission, reading within limits, flushing, idling, closing.
 
 use super::session::{Ending, Session, SessionId};
-use super::{HELD_BACK_BYTES, Role, Shard};
+use super::{HELD_BACK_BYTES, Role, Shard, UNCHARGED_BYTES};
 use crate::metrics::CloseReason;
 use keyway_io_engine::{Closing, Conn, Ended, Io, ListenerId, Nanos, Reading};
 use keyway_protocol::memcached::text::{Limits, RequestParser};
 
 /// What memcached says to a client beyond its limit.
 const TOO_MANY_CLIENTS: &[u8] = b"ERROR Too many open connections\r\n";
+/// What memcached says when a request can't be read for lack of memory.
+const OUT_OF_MEMORY: &[u8] = b"SERVER_ERROR out of memory reading request\r\n";
 /// Idle clients are looked for this many times per idle time.
 const IDLE_SWEEPS: u32 = 4;
 
@@ -66,6 +68,29 @@ impl Shard {
             session.pending.push(bytes);
             self.consume_pending(id);
         }
+        self.adjust_reading(io, id);
+        if self.sessions[id].pending.len() > UNCHARGED_BYTES || self.sessions[id].charged_bytes > 0 {
+            self.charge(io, id);
+        }
+    }
+
+    /// Brings the shard's books up to what this session holds. Beyond the budget, who holds much is cut: with a word where
+    /// it is the request that is large, without where it doesn't take its replies.
+    fn charge<I: Io>(&mut self, io: &mut I, id: SessionId) {
+        let session = &mut self.sessions[id];
+        let holds = session.pending.len() + session.reply_bytes();
+        self.buffered_bytes = self.buffered_bytes - session.charged_bytes + holds;
+        session.charged_bytes = holds;
+        if self.buffered_bytes <= self.limits.buffered_bytes || holds <= UNCHARGED_BYTES {
+            return;
+        }
+        if session.reply_bytes() > UNCHARGED_BYTES || session.ending != Ending::No {
+            return self.close_session(io, id, Closing::Now, CloseReason::TooSlow);
+        }
+        session.pending.clear();
+        session.ending = Ending::AfterAnswers;
+        session.why = Some(CloseReason::TooSlow);
+        self.say(id, OUT_OF_MEMORY);
         self.adjust_reading(io, id);
     }
 
@@ -136,12 +161,11 @@ impl Shard {
         }
     }
 
-    pub(super) fn client_sent<I: Io>(&mut self, io: &mut I, id: SessionId, bytes: usize, succeeded: bool) {
+    pub(super) fn client_sent<I: Io>(&mut self, io: &mut I, id: SessionId, succeeded: bool) {
         self.sessions[id].sending_bytes = 0;
         if !succeeded {
             return self.close_session(io, id, Closing::Now, CloseReason::Lost);
         }
-        self.metrics.client_bytes_out(bytes);
         let session = &self.sessions[id];
         if !session.out.is_empty() || session.paused || session.ending != Ending::No {
             self.mark_session_dirty(id);
@@ -174,8 +198,13 @@ impl Shard {
         if session.sending_bytes == 0 && !session.out.is_empty() {
             let bytes = std::mem::take(&mut session.out);
             session.sending_bytes = bytes.len();
+            self.metrics.client_bytes_out(bytes.len());
             io.send(conn, bytes);
         }
+        if session.reply_bytes() > UNCHARGED_BYTES || session.charged_bytes > 0 {
+            self.charge(io, id);
+        }
+        let Some(session) = self.sessions.find_mut(id) else { return };
         if session.reply_bytes() > most_reply_bytes {
             return self.close_session(io, id, Closing::Now, CloseReason::TooSlow);
         }
@@ -210,6 +239,7 @@ impl Shard {
     pub(super) fn close_session<I: Io>(&mut self, io: &mut I, id: SessionId, closing: Closing, reason: CloseReason) {
         let session = &mut self.sessions[id];
         self.metrics.client_closed(reason);
+        self.buffered_bytes -= session.charged_bytes;
         if let Some(conn) = session.conn.take() {
             io.close(conn, closing);
             self.set_role(conn, Role::None);

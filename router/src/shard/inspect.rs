@@ -75,14 +75,20 @@ impl Shard {
             seen.most_in_flight = seen.most_in_flight.max(fifo.len());
             seen.most_queued_bytes = seen.most_queued_bytes.max(out.len() + connection.sending_bytes);
             seen.connected += usize::from(matches!(connection.link, Link::Up { .. }));
-            assert!(*unsent <= fifo.len() && (*unsent > 0) == !out.is_empty(), "unsent bytes have entries: {connection:?}");
+            assert!(
+                *unsent <= fifo.len() && (*unsent > 0) == !out.is_empty(),
+                "unsent bytes have entries: {connection:?}"
+            );
             for (at, entry) in fifo.iter().enumerate() {
                 assert_eq!(entry.request == RequestId::NONE, at < *tombstones, "tombstones lie at the head");
                 open.insert((entry.request.to_bits(), entry.try_id.0));
             }
         }
         for range in &self.free_connections {
-            assert!(self.connections[range.clone()].iter().all(|free| free.fifo.is_empty()), "a free connection is empty");
+            assert!(
+                self.connections[range.clone()].iter().all(|free| free.fifo.is_empty()),
+                "a free connection is empty"
+            );
         }
         assert_eq!(in_flight, self.in_flight, "what is in flight lies in a FIFO");
         open
@@ -112,7 +118,11 @@ impl Shard {
             last = next;
             next = self.requests[request].next;
         }
-        assert_eq!((waiting, held_bytes, last), (session.waiting, session.held_bytes, session.last), "a session's list");
+        assert_eq!(
+            (waiting, held_bytes, last),
+            (session.waiting, session.held_bytes, session.last),
+            "a session's list"
+        );
         assert!(session.first.is_none_or(|first| !self.requests[first].done), "an answered request leaves at once");
         seen.paused += usize::from(session.paused);
         seen.most_waiting = seen.most_waiting.max(waiting);

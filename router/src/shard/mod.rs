@@ -44,6 +44,8 @@ use upstream::{Connection, InFlight, Server};
 
 /// Requests of one client handled in one turn; the rest waits for the next, so that no pipeline starves the others.
 const REQUESTS_PER_TURN: usize = 512;
+/// What a client may hold, in input and replies, without being cut when the shard's budget (`buffered_bytes`) is used up.
+pub const UNCHARGED_BYTES: usize = 64 * 1024;
 /// Input of one client held back before its connection is no longer read, in bytes.
 const HELD_BACK_BYTES: usize = 64 * 1024;
 
@@ -86,6 +88,8 @@ pub struct Shard {
     /// By `Conn::index`.
     roles: Vec<Role>,
     buffers: Buffers,
+    /// Bytes held for all clients, as charged last: input, replies, and large requests kept for a second try.
+    buffered_bytes: usize,
 
     dirty_sessions: Vec<SessionId>,
     dirty_connections: Vec<usize>,
@@ -147,6 +151,7 @@ impl Shard {
             servers_may_be_unused: false,
             roles: Vec::new(),
             buffers: Buffers::default(),
+            buffered_bytes: 0,
             dirty_sessions: Vec::new(),
             dirty_connections: Vec::new(),
             ready: Vec::new(),
@@ -279,7 +284,7 @@ impl<I: Io> Handler<I> for Shard {
     fn sent(&mut self, io: &mut I, conn: Conn, bytes: Vec<u8>, result: Result<(), i32>) {
         self.now = io.now();
         match self.role(conn) {
-            Role::Client(session) => self.client_sent(io, session, bytes.len(), result.is_ok()),
+            Role::Client(session) => self.client_sent(io, session, result.is_ok()),
             Role::Upstream(connection) => self.server_sent(io, connection, bytes.len(), result.is_ok()),
             Role::None => {}
         }

@@ -14,6 +14,11 @@ use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::ops::Range;
 
+/// Frames kept up to this size, in bytes, are part of what a request takes anyway (see `config::memory`).
+const UNCOUNTED_FRAME_BYTES: usize = 256;
+/// The answer to a get with more than `keys_per_get`.
+const TOO_MANY_KEYS: &[u8] = b"CLIENT_ERROR too many keys in one get\r\n";
+
 /// A frame in two pieces: what lies before and behind a ` noreply` that isn't passed on.
 #[derive(Clone, Copy)]
 struct Frame<'a> {
@@ -100,12 +105,17 @@ impl Shard {
     fn refuse(&mut self, id: SessionId, error: RequestError, noreply: bool, after: AfterRefusal) {
         self.metrics.protocol_error(error);
         if !noreply {
-            let request = self.append_request(id, None, false);
-            self.deliver(request, error.reply());
+            self.say(id, error.reply());
         }
         if after == AfterRefusal::Close {
             self.sessions[id].ending = Ending::AfterAnswers;
         }
+    }
+
+    /// Answers in the router's own words, in the place in the session's order that comes next.
+    pub(super) fn say(&mut self, id: SessionId, words: &[u8]) {
+        let request = self.append_request(id, None, false);
+        self.deliver(request, words);
     }
 
     /// True when the client must wait for answers, or take the ones it has, before more of its input is handled.
@@ -124,6 +134,9 @@ impl Shard {
         if request.operation == Operation::Quit {
             self.sessions[id].ending = Ending::AfterAnswers;
             return;
+        }
+        if request.key_count > self.limits.keys_per_get {
+            return self.say(id, TOO_MANY_KEYS);
         }
         if request.key_count > 1 {
             return self.admit_keys(id, request);
@@ -178,8 +191,8 @@ impl Shard {
         request.place = place;
         request.operation = operation;
         request.session_number = session.number;
-        request.table = self.current;
-        request.route = state.table.listener_routes[usize::from(session.listener)];
+        request.table = self.current as u32;
+        request.route = state.table.listener_routes[usize::from(session.listener)] as u32;
         request.started_at = self.now;
         id
     }
@@ -187,13 +200,16 @@ impl Shard {
     fn begin(&mut self, id: RequestId, frame: Frame<'_>) {
         let request = &mut self.requests[id];
         let operation = request.operation();
-        let state = self.tables[request.table].as_ref().expect("a table with live requests stays");
-        let routes = &state.table.routes[request.route].routes;
+        let state = self.tables[request.table as usize].as_ref().expect("a table with live requests stays");
+        let routes = &state.table.routes[request.route as usize].routes;
         let view = RequestView { operation, key: frame.key() };
         let step = routes.begin(&mut request.plan, view, HealthView(&state.health), &mut self.dispatches);
         // Reads are kept to check the reply's key against, and to ask again when a connection is lost.
         if operation.is_safe_to_repeat() || routes.may_dispatch_again(&request.plan) {
-            request.keep_frame(frame.head, frame.tail, frame.key.0..frame.key.1, self.limits.max_replay_bytes);
+            let budget = self.limits.buffered_bytes.saturating_sub(self.buffered_bytes).max(UNCOUNTED_FRAME_BYTES);
+            let most = self.limits.max_replay_bytes.min(budget);
+            request.keep_frame(frame.head, frame.tail, frame.key.0..frame.key.1, most);
+            self.buffered_bytes += request.counted_frame_bytes();
         }
         self.settle(id, step, frame, None);
     }
@@ -235,8 +251,8 @@ impl Shard {
     fn resume(&mut self, id: RequestId, key: Option<&[u8]>, try_id: TryId, outcome: Outcome) -> (Step, bool) {
         let request = &mut self.requests[id];
         let operation = request.operation();
-        let state = self.tables[request.table].as_ref().expect("a table with live requests stays");
-        let routes = &state.table.routes[request.route].routes;
+        let state = self.tables[request.table as usize].as_ref().expect("a table with live requests stays");
+        let routes = &state.table.routes[request.route as usize].routes;
         let key = match key {
             Some(key) => key,
             None => &request.frame[request.key.clone()],
@@ -252,7 +268,7 @@ impl Shard {
     }
 
     fn count_failure(&mut self, id: RequestId, dispatch: Dispatch, failure: Failure) {
-        let state = self.tables[self.requests[id].table].as_ref().expect("a table with live requests stays");
+        let state = self.tables[self.requests[id].table as usize].as_ref().expect("a table with live requests stays");
         let key = state.table.servers[dispatch.server.0 as usize].key;
         self.metrics.upstream_failure(key.0 as usize, failure);
     }
@@ -263,7 +279,7 @@ impl Shard {
 impl Shard {
     fn enqueue(&mut self, id: RequestId, dispatch: Dispatch, frame: Frame<'_>) -> Result<(), Failure> {
         let request = &mut self.requests[id];
-        let state = self.tables[request.table].as_ref().expect("a table with live requests stays");
+        let state = self.tables[request.table as usize].as_ref().expect("a table with live requests stays");
         let key = state.table.servers[dispatch.server.0 as usize].key;
         let server = self.servers[key.0 as usize].as_ref().ok_or(Failure::Unavailable)?;
         if !server.up || server.address.is_none() {
@@ -540,7 +556,11 @@ impl Shard {
                 request.frame = kept;
                 self.drop_unneeded(id);
             }
-            None => self.buffers.give(kept),
+            None => {
+                // It was freed while its frame was out here, so its part of the budget is given back here.
+                self.buffered_bytes -= counted_bytes(&kept);
+                self.buffers.give(kept);
+            }
         }
     }
 
@@ -653,6 +673,7 @@ impl Shard {
         let gathered_bytes = if request.late_used() { request.late().gathered_bytes } else { 0 };
         session.learn_reply_size(gathered_bytes + bytes.len());
         if session.first != Some(id) {
+            session.answered_behind += 1;
             session.held_bytes += bytes.len();
             if !bytes.is_empty() {
                 request.late_mut().reply.extend_from_slice(bytes);
@@ -665,33 +686,38 @@ impl Shard {
         self.mark_session_dirty(session_id);
     }
 
-    /// Takes the answered requests off the head of a session's order; their replies leave.
+    /// Takes the answered requests off the head of a session's order; their replies leave. The head itself is answered.
     fn pop_answered(&mut self, session_id: SessionId) {
-        while let Some(first) = self.sessions[session_id].first
-            && self.requests[first].done
-        {
+        let session = &mut self.sessions[session_id];
+        let Some(head) = session.first else { return };
+        session.first = self.requests[head].next;
+        session.waiting -= 1;
+        self.release(head);
+        // The requests behind it are only looked at when one of them has something to give: each look may miss the cache.
+        loop {
             let session = &mut self.sessions[session_id];
+            let Some(first) = session.first else {
+                session.last = None;
+                return;
+            };
+            if session.held_bytes == 0 && session.answered_behind == 0 {
+                return;
+            }
             let request = &mut self.requests[first];
             if request.late_used() {
-                session.held_bytes -= request.late().reply.len();
-                session.write_out(&request.late().reply, &mut self.buffers);
+                // Of a multi-key get that still waits, this is what it gathered so far; the rest follows it directly.
+                let late = request.late_mut();
+                session.held_bytes -= late.reply.len();
+                session.write_out(&late.reply, &mut self.buffers);
+                late.reply.clear();
             }
+            if !request.done {
+                return;
+            }
+            session.answered_behind -= 1;
             session.first = request.next;
             session.waiting -= 1;
-            if session.first.is_none() {
-                session.last = None;
-            }
             self.release(first);
-        }
-        // What a multi-key get gathered while others came first may leave now; the rest follows it directly.
-        if let Some(first) = self.sessions[session_id].first
-            && self.requests[first].late_used()
-        {
-            let session = &mut self.sessions[session_id];
-            let late = self.requests[first].late_mut();
-            session.held_bytes -= late.reply.len();
-            session.write_out(&late.reply, &mut self.buffers);
-            late.reply.clear();
         }
     }
 
@@ -745,7 +771,8 @@ impl Shard {
 
     /// Frees a request, and its table when that was its last.
     pub(super) fn release(&mut self, id: RequestId) {
-        let table = self.requests[id].table;
+        let table = self.requests[id].table as usize;
+        self.buffered_bytes -= self.requests[id].counted_frame_bytes();
         if self.requests[id].late_used() {
             while let Some(kept) = self.requests[id].late_mut().kept.pop() {
                 self.buffers.give(kept.bytes);
@@ -784,6 +811,11 @@ impl Request {
         }
     }
 
+    /// What the kept frame takes of the shard's budget.
+    fn counted_frame_bytes(&self) -> usize {
+        counted_bytes(&self.frame)
+    }
+
     fn parent(&self) -> Option<RequestId> {
         match self.place {
             Place::Child(parent) => Some(parent),
@@ -794,4 +826,8 @@ impl Request {
     fn key_bytes(&self) -> &[u8] {
         &self.frame[self.key.clone()]
     }
+}
+
+fn counted_bytes(frame: &[u8]) -> usize {
+    if frame.len() > UNCOUNTED_FRAME_BYTES { frame.len() } else { 0 }
 }

@@ -52,8 +52,9 @@ pub(crate) struct Late {
     pub(crate) error: Vec<u8>,
 }
 
-/// One request, or one key of one.
+/// One request, or one key of one. In the order of use: what every reply looks at lies together.
 #[derive(Default)]
+#[repr(C)]
 pub(crate) struct Request {
     pub(crate) place: Place,
     /// The next younger request of the session.
@@ -61,32 +62,32 @@ pub(crate) struct Request {
     pub(crate) operation: Option<Operation>,
     /// The client wants no reply.
     pub(crate) noreply: bool,
-    /// The answer is known and, where it has bytes, stored in `reply`.
+    /// The answer is known and, where it has bytes, stored in `late`.
     pub(crate) done: bool,
-    /// A connection was lost with the request: it was asked once more, or may not be.
+    /// The request was sent a second time to the same server after its connection was lost.
     pub(crate) repeated: bool,
-    /// Where the session stands in the shard's connections: copied here for later tries.
-    pub(crate) session_number: u32,
-    /// Which of the shard's tables it is routed by, and which tree of it.
-    pub(crate) table: usize,
-    pub(crate) route: usize,
-    pub(crate) started_at: Nanos,
-    pub(crate) deadline: Nanos,
-    pub(crate) plan: Plan,
-    /// The frame as sent upstream, without noreply; empty when it wasn't kept.
-    pub(crate) frame: Vec<u8>,
     /// True when `frame` is the whole frame, false when it is the key alone.
     pub(crate) frame_whole: bool,
-    /// The key in `frame`.
-    pub(crate) key: Range<usize>,
-    /// Tries without an outcome yet.
-    pub(crate) tries: SmallVec<[TryId; 4]>,
-    /// Tries queued so far.
-    pub(crate) tries_made: u32,
-    /// What few requests need.
-    late: Late,
     /// `late` isn't as a fresh entry has it.
     late_used: bool,
+    /// Where the session stands in the shard's connections: copied here for later tries.
+    pub(crate) session_number: u32,
+    /// Tries queued so far.
+    pub(crate) tries_made: u32,
+    pub(crate) started_at: Nanos,
+    /// Which of the shard's tables it is routed by, and which tree of it.
+    pub(crate) table: u32,
+    pub(crate) route: u32,
+    pub(crate) plan: Plan,
+    /// Tries without an outcome yet.
+    pub(crate) tries: SmallVec<[TryId; 4]>,
+    /// The frame as sent upstream, without noreply; empty when it wasn't kept.
+    pub(crate) frame: Vec<u8>,
+    /// The key in `frame`.
+    pub(crate) key: Range<usize>,
+    pub(crate) deadline: Nanos,
+    /// What few requests need.
+    late: Late,
 }
 
 impl Request {

@@ -43,6 +43,8 @@ pub(crate) struct Session {
     pub(crate) last: Option<RequestId>,
     /// Requests in the list.
     pub(crate) waiting: usize,
+    /// Requests in the list with an answer, which wait for older ones.
+    pub(crate) answered_behind: usize,
     /// Reply bytes stored in the list behind an older request.
     pub(crate) held_bytes: usize,
     /// Reply bytes to be sent next.
@@ -63,6 +65,8 @@ pub(crate) struct Session {
     pub(crate) why: Option<CloseReason>,
     /// Moving average of the size of this client's replies, for admission: what is asked must also be held.
     pub(crate) reply_average: usize,
+    /// What of the shard's `buffered_bytes` is this session's.
+    pub(crate) charged_bytes: usize,
     /// When bytes last came.
     pub(crate) heard_at: Nanos,
 }

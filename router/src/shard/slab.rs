@@ -55,6 +55,7 @@ pub(crate) trait Recycle: Default {
     fn recycle(&mut self);
 }
 
+#[repr(C)]
 struct Entry<T> {
     generation: u32,
     used: bool,
