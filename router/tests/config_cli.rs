@@ -160,7 +160,7 @@ fn check_prints_all_faults_or_what_a_file_comes_to() {
     let wanted = format!(
         "{}: ok\nlistener tcp://:8080 -> route main\n\
          pool ordered_pool: 2 servers, ch3, 3 connections per server and shard, timeout 1000 ms, deadline 2000 ms\n\
-         metrics tcp://:9090, admin off\nshards 2\nmemory: 2 shards x (10000 clients x ",
+         metrics tcp://:9090, admin off\nshards 2\nmemory: 2 shards x (64.0 MiB + 10000 clients x ",
         good.name()
     );
     assert!(taken.out.starts_with(&wanted), "{}\nwanted\n{wanted}", taken.out);
