@@ -181,14 +181,16 @@ impl Shard {
     }
 
     pub(super) fn flush_sessions<I: Io>(&mut self, io: &mut I) {
-        let mut dirty = std::mem::take(&mut self.dirty_sessions);
-        for id in dirty.drain(..) {
+        // One that is told why it is cut comes up again behind the others.
+        let mut at = 0;
+        while let Some(id) = self.dirty_sessions.get(at).copied() {
+            at += 1;
             if let Some(session) = self.sessions.find_mut(id) {
                 session.dirty = false;
                 self.flush_session(io, id);
             }
         }
-        self.dirty_sessions = dirty;
+        self.dirty_sessions.clear();
     }
 
     fn flush_session<I: Io>(&mut self, io: &mut I, id: SessionId) {
