@@ -34,6 +34,8 @@ pub struct Inspection {
     pub most_in_flight: usize,
     /// Most request bytes queued on one connection.
     pub most_queued_bytes: usize,
+    /// Bytes counted against the shard's budget.
+    pub buffered_bytes: usize,
     /// Late replies dropped since the shard was made, each belonging to a try that had been given up.
     pub late_replies: u64,
     /// Reads asked once more since the shard was made, because a connection was lost with them.
@@ -48,17 +50,20 @@ impl Shard {
             requests: self.requests.len(),
             in_flight: self.in_flight,
             tables: self.tables.iter().flatten().count(),
+            buffered_bytes: self.buffered_bytes,
             late_replies: self.late_replies,
             repeats: self.repeats,
             ..Inspection::default()
         };
         let open = self.inspect_connections(&mut seen);
-        self.inspect_requests(&open);
+        let mut charged_bytes = self.inspect_requests(&open);
         for index in 0..self.sessions.capacity() {
             if let Some(id) = self.sessions.id_at(index) {
                 self.inspect_session(id, &mut seen);
+                charged_bytes += self.sessions[id].charged_bytes;
             }
         }
+        assert_eq!(charged_bytes, self.buffered_bytes, "what is counted against the budget is there");
         assert!(self.dirty_sessions.is_empty(), "a session was left to be flushed");
         assert!(self.dispatches.is_empty(), "a dispatch was left to be carried out");
         seen
@@ -94,18 +99,22 @@ impl Shard {
         open
     }
 
-    fn inspect_requests(&self, open: &HashSet<(u64, u16)>) {
+    /// What their frames take of the budget.
+    fn inspect_requests(&self, open: &HashSet<(u64, u16)>) -> usize {
+        let mut frame_bytes = 0;
         let live: usize = self.tables.iter().flatten().map(|state| state.live).sum();
         assert_eq!(live, self.requests.len(), "every request is on a table");
         for index in 0..self.requests.capacity() {
             let Some(id) = self.requests.id_at(index) else { continue };
             let request = &self.requests[id];
+            frame_bytes += request.counted_frame_bytes();
             assert_ne!(request.place, Place::Free, "a request in use has a place");
             if !request.done && request.late().children == 0 {
                 let waits = request.tries.iter().all(|try_id| open.contains(&(id.to_bits(), try_id.0)));
                 assert!(waits && !request.tries.is_empty(), "a request waits for nothing that could come");
             }
         }
+        frame_bytes
     }
 
     fn inspect_session(&self, id: SessionId, seen: &mut Inspection) {
@@ -123,6 +132,7 @@ impl Shard {
             (session.waiting, session.held_bytes, session.last),
             "a session's list"
         );
+        assert!(!session.dirty, "a session was forgotten");
         assert!(session.first.is_none_or(|first| !self.requests[first].done), "an answered request leaves at once");
         seen.paused += usize::from(session.paused);
         seen.most_waiting = seen.most_waiting.max(waiting);

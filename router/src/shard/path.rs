@@ -812,7 +812,7 @@ impl Request {
     }
 
     /// What the kept frame takes of the shard's budget.
-    fn counted_frame_bytes(&self) -> usize {
+    pub(super) fn counted_frame_bytes(&self) -> usize {
         counted_bytes(&self.frame)
     }
 

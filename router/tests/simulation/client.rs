@@ -74,6 +74,9 @@ pub(crate) struct Orders {
     pub(crate) leaving: Leaving,
 }
 
+/// What the router says to a client that makes it hold too much, before it closes.
+const TOLD_OFF: &[u8] = b"SERVER_ERROR out of memory reading request\r\n";
+
 /// What was asked and is not answered.
 struct Asked {
     /// Without noreply.
@@ -115,6 +118,7 @@ pub(crate) struct McClient {
     /// Everything that was to be said has been said.
     said_all: bool,
     closed: bool,
+    pub(crate) told_off: bool,
     pub(crate) replies: usize,
     /// Of them those that were errors.
     pub(crate) errors: usize,
@@ -135,6 +139,7 @@ impl McClient {
             input: Vec::new(),
             said_all: false,
             closed: false,
+            told_off: false,
             replies: 0,
             errors: 0,
             end: None,
@@ -400,6 +405,13 @@ impl McClient {
                 assert!(self.input.is_empty(), "nobody asked for {}", self.input.escape_ascii());
                 return;
             };
+            if self.input.starts_with(TOLD_OFF) {
+                assert_eq!(self.input.len(), TOLD_OFF.len(), "nothing follows that");
+                return self.told_off = true;
+            }
+            if TOLD_OFF.starts_with(&self.input) {
+                return;
+            }
             let whole = match &asked.wanted {
                 Wanted::Exactly(reply) => (self.input.len() >= reply.len()).then_some(reply.len()),
                 Wanted::Stats => stats_bytes(&self.input),

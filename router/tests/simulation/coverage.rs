@@ -20,6 +20,7 @@ pub(crate) struct Coverage {
     pub(crate) refused_requests: u64,
     pub(crate) paused: u64,
     pub(crate) slow_clients: u64,
+    pub(crate) told_off: u64,
     pub(crate) suspects: u64,
     pub(crate) reloads: u64,
     pub(crate) old_tables: u64,
@@ -39,7 +40,7 @@ impl Coverage {
         self.all().into_iter().filter(|(_, count)| **count == 0).map(|(name, _)| name).collect()
     }
 
-    fn all(&mut self) -> [(&'static str, &mut u64); 22] {
+    fn all(&mut self) -> [(&'static str, &mut u64); 23] {
         [
             ("replies", &mut self.replies),
             ("errors", &mut self.errors),
@@ -58,6 +59,7 @@ impl Coverage {
             ("refused requests", &mut self.refused_requests),
             ("paused clients", &mut self.paused),
             ("slow clients cut", &mut self.slow_clients),
+            ("clients told off", &mut self.told_off),
             ("suspects", &mut self.suspects),
             ("reloads", &mut self.reloads),
             ("requests on an older table", &mut self.old_tables),

@@ -11,9 +11,9 @@ mod trees;
 mod world;
 
 use coverage::Coverage;
+use keyway::config::{Config, Overrides};
 use keyway::table::TableLimits;
 use keyway_io_engine::sim::{Faults, Prng};
-use std::time::Duration;
 use trees::TREES;
 use world::{MILLI, Plot, World};
 
@@ -73,7 +73,7 @@ fn everything(seed: u64) -> Plot {
         faults,
         client_faults,
         timeout_ms: [100, 300, 1000][prng.below(3) as usize],
-        limits: if prng.below(3) == 0 { small_limits(prng) } else { LIMITS },
+        limits: if prng.below(3) == 0 { small_limits(prng) } else { default_limits() },
         bad_manners,
         strays: bad_manners && prng.below(3) == 0,
         outages: prng.below(2) == 0,
@@ -91,7 +91,7 @@ fn flawless(seed: u64, faults: Faults) -> Plot {
         faults,
         client_faults: faults,
         timeout_ms: 600_000,
-        limits: LIMITS,
+        limits: default_limits(),
         bad_manners: false,
         strays: false,
         outages: false,
@@ -101,26 +101,18 @@ fn flawless(seed: u64, faults: Faults) -> Plot {
     }
 }
 
-/// Those of the configuration's defaults.
-const LIMITS: TableLimits = TableLimits {
-    clients_per_shard: 10_000,
-    client_idle: Duration::ZERO,
-    value_bytes: 64 << 20,
-    retrieval_line_bytes: 1 << 20,
-    requests_per_client: 1024,
-    reply_bytes_per_client: 1 << 20,
-    queued_bytes_per_connection: 1 << 20,
-    requests_per_connection: 8192,
-    max_replay_bytes: 1 << 20,
-    timeouts_per_connection: 10,
-    failures_until_down: 3,
-};
+fn default_limits() -> TableLimits {
+    let config = Config::parse(b"route: LocalRoute", "defaults", &Overrides::default());
+    config.expect("a configuration").limits
+}
 
 /// So small that they are met.
 fn small_limits(prng: &mut Prng) -> TableLimits {
     let mut pick = |small: usize, large: usize| if prng.below(2) == 0 { small } else { large };
     TableLimits {
         value_bytes: 2000,
+        keys_per_get: pick(100, 10_000),
+        buffered_bytes: pick(40_000, 1 << 30),
         requests_per_client: pick(4, 64),
         reply_bytes_per_client: pick(1024, 16 * 1024),
         queued_bytes_per_connection: pick(2048, 64 * 1024),
@@ -128,6 +120,6 @@ fn small_limits(prng: &mut Prng) -> TableLimits {
         max_replay_bytes: pick(100, 4096),
         timeouts_per_connection: pick(2, 10) as u32,
         failures_until_down: pick(2, 10) as u32,
-        ..LIMITS
+        ..default_limits()
     }
 }

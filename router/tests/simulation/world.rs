@@ -7,7 +7,7 @@ use crate::trees::{SERVERS, TREES, Tree};
 use keyway::config::{Config, Overrides, ServerAddress, ServerIdentity};
 use keyway::messages::{FromShard, ToShard};
 use keyway::metrics::CloseReason;
-use keyway::shard::{Inspection, Shard};
+use keyway::shard::{Inspection, Shard, UNCHARGED_BYTES};
 use keyway::table::{ServerKey, Table, TableLimits};
 use keyway_io_engine::sim::{Faults, NodeId, PeerEnd, PeerId, Prng, Ran, ServerMode, SimNet, address};
 use keyway_io_engine::{Address, Nanos, Receiver, Sender, Wait, mailbox};
@@ -301,6 +301,7 @@ impl World {
             let client = self.net.peer::<McClient>(peer);
             replies += client.replies;
             self.coverage.errors += client.errors as u64;
+            self.coverage.told_off += u64::from(client.told_off);
             let is_excused = client.has_abandoned()
                 || matches!(client.end, Some(PeerEnd::Fault | PeerEnd::Refused))
                 || (client.end == Some(PeerEnd::Reset) && is_lossy);
@@ -412,7 +413,8 @@ fn table(
 /// No list or buffer is over its limit.
 fn check_bounds(seen: &Inspection, limits: &TableLimits) {
     assert!(seen.sessions <= limits.clients_per_shard);
-    assert!(seen.most_waiting <= limits.requests_per_client, "{seen:?}");
+    // One more for the word that a client is cut.
+    assert!(seen.most_waiting <= limits.requests_per_client + 1, "{seen:?}");
     assert!(seen.most_in_flight <= limits.requests_per_connection, "{seen:?}");
     let frame_bytes = limits.value_bytes.saturating_add(2048);
     // One frame may be larger than the queue; reads asked once more come on top of what is queued.
@@ -421,6 +423,9 @@ fn check_bounds(seen: &Inspection, limits: &TableLimits) {
     assert!(seen.most_input_bytes <= frame_bytes.saturating_add(READ_AHEAD_BYTES), "{seen:?}");
     let reply_bytes = limits.reply_bytes_per_client.saturating_mul(2).saturating_add(limits.value_bytes);
     assert!(seen.most_reply_bytes <= reply_bytes, "{seen:?}");
+    // Nobody is cut for what is less than `UNCHARGED_BYTES`.
+    let uncharged_bytes = (seen.sessions + 1) * UNCHARGED_BYTES;
+    assert!(seen.buffered_bytes <= limits.buffered_bytes.saturating_add(uncharged_bytes), "{seen:?}");
 }
 
 fn peak(one: &Inspection, other: &Inspection) -> Inspection {
