@@ -103,7 +103,7 @@ struct CompareArgs {
     /// keyway's binary
     #[argh(option)]
     keyway: Option<PathBuf>,
-    /// keyway's windows: off, adaptive[:US], fixed:US:BATCH, comma separated (adaptive,off)
+    /// keyway's windows: off, adaptive, adaptive:US, fixed:US:BATCH, comma separated (adaptive,off)
     #[argh(option, default = "\"adaptive,off\".to_owned()")]
     windows: String,
     /// the floor's binary

@@ -81,7 +81,7 @@ impl Shard {
             seen.most_queued_bytes = seen.most_queued_bytes.max(out.len() + connection.sending_bytes);
             seen.connected += usize::from(matches!(connection.link, Link::Up { .. }));
             assert!(
-                *unsent <= fifo.len() && (*unsent > 0) == !out.is_empty(),
+                *unsent <= fifo.len() && (*unsent == 0) == out.is_empty(),
                 "unsent bytes have entries: {connection:?}"
             );
             for (at, entry) in fifo.iter().enumerate() {
