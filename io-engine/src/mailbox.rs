@@ -70,6 +70,20 @@ impl<T> Sender<T> {
         Ok(())
     }
 
+    /// Puts several messages in, all or none. A receiver that takes until `None` takes them together.
+    pub fn send_all(&self, messages: Vec<T>) -> Result<(), SendError<Vec<T>>> {
+        let mut queue = self.shared.lock();
+        if !queue.receiving {
+            return Err(SendError::Closed(messages));
+        }
+        if queue.messages.len() + messages.len() > self.shared.limit {
+            return Err(SendError::Full(messages));
+        }
+        queue.messages.extend(messages);
+        self.shared.ring(queue);
+        Ok(())
+    }
+
     /// Rings without a message.
     pub fn ring(&self) {
         self.shared.ring(self.shared.lock());
@@ -281,8 +295,11 @@ mod tests {
         assert_eq!(sender.send(1), Ok(()));
         assert_eq!(sender.send(2), Err(SendError::Full(2)));
         assert_eq!(receiver.take(), Some(1));
+        assert_eq!(sender.send_all(vec![3, 4]), Err(SendError::Full(vec![3, 4])));
+        assert_eq!(receiver.take(), None);
         drop(receiver);
         assert_eq!(sender.send(3), Err(SendError::Closed(3)));
+        assert_eq!(sender.send_all(vec![3]), Err(SendError::Closed(vec![3])));
     }
 
     #[test]

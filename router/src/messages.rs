@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// From the control plane to a shard's mailbox.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum ToShard {
     /// Route by this table from the end of this turn on.
     Table(Arc<Table>),

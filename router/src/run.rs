@@ -5,11 +5,11 @@
 
 use crate::cli::RunOptions;
 use crate::config::{Config, ListenAddress, ServerAddress, Shards};
-use crate::control::{self, ControlInputs, Embedded, Finished, Loaded, ServerKeys};
+use crate::control::{self, ControlInputs, Embedded, Finished, Loaded, ServerKeys, Target};
 use crate::embedded;
 use crate::messages::{FromShard, ToShard};
 use crate::shard::Shard;
-use crate::table::Table;
+use crate::table::{ServerKey, Table};
 use futures_lite::future;
 use keyway_io_engine::placement::{Placement, raise_limits};
 use keyway_io_engine::{
@@ -70,6 +70,7 @@ pub fn run(options: &RunOptions) -> Result<(), String> {
     for listener in &inputs[0].listeners {
         log::info!("listening on {}", Spoken(listener.address()));
     }
+    tell_addresses(&senders, &loaded);
     let threads = start_shards(&placement, inputs)?;
 
     let control_inputs = ControlInputs {
@@ -181,6 +182,23 @@ fn bind_all(address: &ListenAddress, shards: usize) -> Result<Vec<Listener>, Str
         ListenAddress::AllTcp(port) => bind_all_addresses(*port, shards, BACKLOG),
     };
     bound.map_err(|error| error.to_string())
+}
+
+/// The first thing a shard takes from its mailbox: where the servers are that need no lookup. A client that comes before
+/// the control plane runs would otherwise find no server.
+fn tell_addresses(shards: &[Sender<ToShard>], loaded: &Loaded) {
+    let mut messages = Vec::new();
+    for server in &loaded.servers {
+        if let Target::Address(address) = &server.target {
+            let told = |key: &ServerKey| ToShard::Server { key: *key, up: true, address: Some(address.clone()) };
+            messages.extend(server.keys.iter().map(told));
+        }
+    }
+    for shard in shards {
+        if let Err(error) = shard.send_all(messages.clone()) {
+            log::error!("a shard can't be told where its servers are: {error}");
+        }
+    }
 }
 
 /// Starts every shard and waits until each says that it is ready, or why not.

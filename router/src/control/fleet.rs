@@ -136,6 +136,14 @@ impl Fleet {
         }
     }
 
+    /// Takes what is to be published now, for who must tell it together with something else.
+    pub fn publications(&mut self) -> Vec<Action> {
+        let (publications, others): (VecDeque<_>, VecDeque<_>) =
+            self.actions.drain(..).partition(|action| matches!(action, Action::Publish { .. }));
+        self.actions = others;
+        Vec::from(publications)
+    }
+
     /// What is to be done, all that is due included. Call until `None`.
     pub fn action(&mut self, now: Duration) -> Option<Action> {
         if self.actions.is_empty() {

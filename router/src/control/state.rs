@@ -3,7 +3,7 @@
 //! Invariants: a shard gets a table before it is told of that table's servers; a configuration that can't be used
 //! changes nothing; once draining, nothing is reloaded any more.
 
-use super::fleet::Fleet;
+use super::fleet::{Action, Fleet};
 use super::http::{Answer, Question};
 use super::load::{Embedded, Loaded, Reload};
 use super::process::ProcessUsage;
@@ -190,12 +190,19 @@ impl Control {
         self.reloads_succeeded += 1;
         self.loaded_at = now;
         self.loaded = loaded;
-        for shard in &self.shards {
-            shard.tell(ToShard::Table(self.loaded.table.clone()));
-        }
         let servers = self.loaded.servers.clone();
         log::info!("configuration {} in use: {} servers", self.loaded.table.generation, servers.len());
         self.fleet.adopt(servers, self.loaded.settings, now);
+        // Together: between a table and the addresses of its servers, requests would find none of the new ones.
+        let mut messages = vec![ToShard::Table(self.loaded.table.clone())];
+        for publication in self.fleet.publications() {
+            if let Action::Publish { keys, up, address } = publication {
+                messages.extend(keys.into_iter().map(|key| ToShard::Server { key, up, address: address.clone() }));
+            }
+        }
+        for shard in &self.shards {
+            shard.tell_all(&messages);
+        }
     }
 
     // --- drain ---
@@ -296,6 +303,12 @@ impl Control {
 }
 
 impl ShardLink {
+    fn tell_all(&self, messages: &[ToShard]) {
+        if let Err(error) = self.mailbox.send_all(messages.to_vec()) {
+            log::error!("a shard can't be told of a new table: {error}");
+        }
+    }
+
     fn tell(&self, message: ToShard) {
         if let Err(error) = self.mailbox.send(message) {
             log::error!("a shard can't be told something: {error}");
