@@ -208,6 +208,7 @@ impl Shard {
         if operation.is_safe_to_repeat() || routes.may_dispatch_again(&request.plan) {
             let budget = self.limits.buffered_bytes.saturating_sub(self.buffered_bytes).max(UNCOUNTED_FRAME_BYTES);
             let most = self.limits.max_replay_bytes.min(budget);
+            self.buffers.prepare(&mut request.frame, frame.len().min(most));
             request.keep_frame(frame.head, frame.tail, frame.key.0..frame.key.1, most);
             self.buffered_bytes += request.counted_frame_bytes();
         }
@@ -538,47 +539,24 @@ impl Shard {
         if let Some(reported) = reported
             && keep
         {
-            let mut bytes = self.buffers.take();
-            bytes.extend_from_slice(reported.bytes);
-            self.requests[id].late_mut().kept.push(KeptReply { try_id, kind: reported.kind, bytes });
+            let late = self.requests[id].late_mut();
+            let start = late.kept_bytes.len();
+            late.kept_bytes.extend_from_slice(reported.bytes);
+            let bytes = start..late.kept_bytes.len();
+            late.kept.push(KeptReply { try_id, kind: reported.kind, bytes });
         }
         if self.dispatches.is_empty() {
             let nothing_to_send = Frame { head: &[], tail: &[], key: (0, 0), whole: false };
             return self.settle(id, step, nothing_to_send, reported);
         }
-        let request = &mut self.requests[id];
-        let kept = std::mem::take(&mut request.frame);
-        let frame =
-            Frame { head: &kept, tail: &[], key: (request.key.start, request.key.end), whole: request.frame_whole };
+        // A copy, because the request may be answered and its entry freed before all of this is done.
+        let mut kept = self.buffers.take();
+        let request = &self.requests[id];
+        kept.extend_from_slice(&request.frame);
+        let key = (request.key.start, request.key.end);
+        let frame = Frame { head: &kept, tail: &[], key, whole: request.frame_whole };
         self.settle(id, step, frame, reported);
-        match self.requests.find_mut(id) {
-            Some(request) => {
-                request.frame = kept;
-                self.drop_unneeded(id);
-            }
-            None => {
-                // It was freed while its frame was out here, so its part of the budget is given back here.
-                self.buffered_bytes -= counted_bytes(&kept);
-                self.buffers.give(kept);
-            }
-        }
-    }
-
-    /// Gives up kept replies that can no longer become the answer.
-    fn drop_unneeded(&mut self, id: RequestId) {
-        let request = &mut self.requests[id];
-        if !request.late_used() {
-            return;
-        }
-        let mut at = 0;
-        while at < request.late().kept.len() {
-            if request.plan.holds(request.late().kept[at].try_id) {
-                at += 1;
-            } else {
-                let kept = request.late_mut().kept.swap_remove(at);
-                self.buffers.give(kept.bytes);
-            }
-        }
+        self.buffers.give(kept);
     }
 
     /// The request's time is up: every open try fails until the plan has decided.
@@ -598,13 +576,15 @@ impl Shard {
                 self.deliver(id, bytes);
             }
             Source::Kept(wanted) => {
-                let request = &mut self.requests[id];
-                let place = request.late().kept.iter().position(|kept| kept.try_id == wanted);
-                let place = place.expect("a plan answers with a reply that it had kept");
-                let kept = request.late_mut().kept.swap_remove(place);
-                self.count_answer(id, kept.kind);
-                self.deliver(id, &kept.bytes);
-                self.buffers.give(kept.bytes);
+                let late = self.requests[id].late();
+                let kept = late.kept.iter().find(|kept| kept.try_id == wanted);
+                let kept = kept.expect("a plan answers with a reply that it had kept");
+                let kind = kept.kind;
+                let mut line = self.buffers.take();
+                line.extend_from_slice(&late.kept_bytes[kept.bytes.clone()]);
+                self.count_answer(id, kind);
+                self.deliver(id, &line);
+                self.buffers.give(line);
             }
             Source::Local(local) => {
                 self.metrics.answered_locally(local);
@@ -676,7 +656,9 @@ impl Shard {
             session.answered_behind += 1;
             session.held_bytes += bytes.len();
             if !bytes.is_empty() {
-                request.late_mut().reply.extend_from_slice(bytes);
+                let late = request.late_mut();
+                self.buffers.prepare(&mut late.reply, bytes.len());
+                late.reply.extend_from_slice(bytes);
             }
             // What is held behind a slow answer counts too: the flush looks whether it is too much.
             return self.mark_session_dirty(session_id);
@@ -737,6 +719,7 @@ impl Shard {
                     session.write_out(bytes, &mut self.buffers);
                 } else {
                     session.held_bytes += bytes.len();
+                    self.buffers.prepare(&mut late.reply, bytes.len());
                     late.reply.extend_from_slice(bytes);
                 }
                 self.mark_session_dirty(session_id);
@@ -764,7 +747,8 @@ impl Shard {
         if request.late().error.is_empty() {
             return self.deliver_in_order(session_id, parent, b"END\r\n");
         }
-        let error = std::mem::take(&mut request.late_mut().error);
+        let mut error = self.buffers.take();
+        error.extend_from_slice(&request.late().error);
         self.deliver_in_order(session_id, parent, &error);
         self.buffers.give(error);
     }
@@ -773,10 +757,10 @@ impl Shard {
     pub(super) fn release(&mut self, id: RequestId) {
         let table = self.requests[id].table as usize;
         self.buffered_bytes -= self.requests[id].counted_frame_bytes();
-        if self.requests[id].late_used() {
-            while let Some(kept) = self.requests[id].late_mut().kept.pop() {
-                self.buffers.give(kept.bytes);
-            }
+        let request = &mut self.requests[id];
+        self.buffers.take_back(&mut request.frame);
+        if request.late_used() {
+            self.buffers.take_back(&mut request.late_mut().reply);
         }
         self.requests.free(id);
         self.table_released(table);

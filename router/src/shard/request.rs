@@ -3,6 +3,7 @@
 //! A multi-key get is one parent in the session's order and one child per key, each with a plan of its own; children
 //! bound for the same connection share a frame there.
 
+use super::buffers::SMALL_BYTES;
 use super::session::SessionId;
 use super::slab::{Id, Recycle};
 use keyway_io_engine::Nanos;
@@ -13,9 +14,6 @@ use smallvec::SmallVec;
 use std::ops::Range;
 
 pub(crate) type RequestId = Id<Request>;
-
-/// Memory an entry keeps for its next tenant, per buffer, in bytes.
-const KEPT_BYTES: usize = 4096;
 
 /// Where the answer goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -29,11 +27,12 @@ pub(crate) enum Place {
     Child(RequestId),
 }
 
-/// A reply that may still become the answer.
+/// A reply that may still become the answer. Always a line: an item would have been the answer at once.
 pub(crate) struct KeptReply {
     pub(crate) try_id: TryId,
     pub(crate) kind: ReplyKind,
-    pub(crate) bytes: Vec<u8>,
+    /// Where in `Late::kept_bytes` it lies.
+    pub(crate) bytes: Range<usize>,
 }
 
 /// What only requests need that wait behind others, keep replies or have several keys. Apart from the rest, so that the
@@ -44,6 +43,7 @@ pub(crate) struct Late {
     pub(crate) reply: Vec<u8>,
     /// Replies that may still become the answer.
     pub(crate) kept: Vec<KeptReply>,
+    pub(crate) kept_bytes: Vec<u8>,
     /// Of a parent: keys without an answer, plus one while keys are still being routed.
     pub(crate) children: usize,
     /// Of a parent: bytes of the items it was given so far.
@@ -130,6 +130,7 @@ impl Recycle for Request {
         if std::mem::take(&mut self.late_used) {
             recycle_buffer(&mut self.late.reply);
             recycle_buffer(&mut self.late.error);
+            recycle_buffer(&mut self.late.kept_bytes);
             self.late.kept.clear();
             self.late.children = 0;
             self.late.gathered_bytes = 0;
@@ -139,7 +140,7 @@ impl Recycle for Request {
 
 fn recycle_buffer(buffer: &mut Vec<u8>) {
     buffer.clear();
-    if buffer.capacity() > KEPT_BYTES {
+    if buffer.capacity() > SMALL_BYTES {
         *buffer = Vec::new();
     }
 }
