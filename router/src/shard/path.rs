@@ -281,13 +281,14 @@ impl Shard {
     fn enqueue(&mut self, id: RequestId, dispatch: Dispatch, frame: Frame<'_>) -> Result<(), Failure> {
         let request = &mut self.requests[id];
         let state = self.tables[request.table as usize].as_ref().expect("a table with live requests stays");
-        let key = state.table.servers[dispatch.server.0 as usize].key;
-        let server = self.servers[key.0 as usize].as_ref().ok_or(Failure::Unavailable)?;
+        let place = &state.table.servers[dispatch.server.0 as usize];
+        let server = self.servers[place.key.0 as usize].as_ref().ok_or(Failure::Unavailable)?;
         if !server.up || server.address.is_none() {
             return Err(Failure::Unavailable);
         }
         if request.tries_made == 0 {
-            request.deadline = self.now + server.pool.deadline.as_nanos() as u64;
+            // Of the request's own table: a server outlives reloads that change its pool's deadline.
+            request.deadline = self.now + state.table.pools[place.pool].deadline.as_nanos() as u64;
         } else if self.now >= request.deadline {
             return Err(Failure::DeadlineExceeded);
         }
