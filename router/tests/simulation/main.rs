@@ -22,12 +22,12 @@ fn check(seeds: u64, plot_of: impl Fn(u64) -> Plot) -> Option<Coverage> {
     if let Some(seed) = std::env::var("KEYWAY_SEED").ok().and_then(|seed| seed.parse().ok()) {
         let plot = plot_of(seed);
         eprintln!("{}: {plot:?}", TREES[plot.tree].name);
-        eprintln!("{:?}", World::new(seed, plot).play());
+        eprintln!("{:?}", World::new(seed, &plot).play());
         return None;
     }
     let mut seen = Coverage::default();
     for seed in 0..seeds {
-        seen.add(&World::new(seed, plot_of(seed)).play());
+        seen.add(&World::new(seed, &plot_of(seed)).play());
     }
     eprintln!("{seen:?}");
     Some(seen)

@@ -70,8 +70,9 @@ enum Repair {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, plot: Plot) -> World {
-        let mut prng = Prng::new(seed ^ 0x5eed_0f_1e57);
+    pub(crate) fn new(seed: u64, plot: &Plot) -> World {
+        let plot = *plot;
+        let mut prng = Prng::new(seed ^ 0x5eed);
         let mut net = SimNet::new(seed, plot.faults);
         let node = net.node(&[address(1)]);
         net.set_faults(&address(1), plot.client_faults);
