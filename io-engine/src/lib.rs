@@ -8,6 +8,7 @@ mod io;
 pub mod listen;
 pub mod mailbox;
 pub mod placement;
+mod prefetch;
 pub mod probe;
 pub mod ring;
 pub mod sim;
@@ -19,5 +20,6 @@ pub use io::{
 };
 pub use listen::{BindError, Listener, bind, bind_all_addresses, bind_spread};
 pub use mailbox::{Doorbell, Receiver, Sender, mailbox};
+pub use prefetch::prefetch;
 pub use probe::SetupError;
 pub use ring::{EngineError, RingConfig, RingEngine, RingIo};

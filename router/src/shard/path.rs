@@ -296,7 +296,9 @@ impl Shard {
             return Err(Failure::NotReplayable);
         }
         let connections = server.connections.len();
-        let index = server.connections.start + request.session_number as usize % connections;
+        // A division takes longer than the branch, and one connection is the default.
+        let of_server = if connections == 1 { 0 } else { request.session_number as usize % connections };
+        let index = server.connections.start + of_server;
         let expires_at = self.now + server.pool.timeout.as_nanos() as u64;
         let connection = &mut self.connections[index];
         if matches!(connection.link, Link::Idle { not_before } if self.now < not_before && connection.out.is_empty()) {

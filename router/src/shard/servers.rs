@@ -10,6 +10,9 @@ use keyway_policies::Failure;
 use keyway_protocol::memcached::text::{ReplyParsed, ReplyParser};
 use std::cmp::Reverse;
 
+/// How many replies ahead of the one at hand a request is fetched into the cache.
+const LOOK_AHEAD: usize = 2;
+
 impl Shard {
     // --- connect ---
 
@@ -128,6 +131,9 @@ impl Shard {
                 return None;
             }
             let expect = connection.fifo.front()?.expect();
+            if let Some(later) = connection.fifo.get(LOOK_AHEAD) {
+                self.requests.expect_soon(later.request);
+            }
             match connection.parser.parse(expect, &bytes[at..]) {
                 ReplyParsed::NeedMore => break,
                 ReplyParsed::Misaligned => return None,

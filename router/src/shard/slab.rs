@@ -3,6 +3,7 @@
 //! Owns: which entries are in use. Invariant: an id taken before an entry was freed never finds the entry's next
 //! tenant, so a late reply or timer can't reach another request.
 
+use keyway_io_engine::prefetch;
 use std::marker::PhantomData;
 
 /// Names an entry of one kind of slab.
@@ -100,6 +101,14 @@ impl<T: Recycle> Slab<T> {
         entry.generation = entry.generation.wrapping_add(1);
         entry.value.recycle();
         self.free.push(id.index);
+    }
+
+    /// Says that the entry will be looked at soon.
+    #[inline]
+    pub(crate) fn expect_soon(&self, id: Id<T>) {
+        if let Some(entry) = self.entries.get(id.index as usize) {
+            prefetch(entry);
+        }
     }
 
     /// The entry, unless it was freed.
