@@ -99,9 +99,11 @@ impl Shard {
         open
     }
 
-    /// What their frames take of the budget.
+    /// What their frames take of the budget. Panics over one whose time is up, or that nobody will look at in time.
     fn inspect_requests(&self, open: &HashSet<(u64, u16)>) -> usize {
         let mut frame_bytes = 0;
+        let wait = self.wait();
+        let wakes_at = if wait.immediate { Some(self.now) } else { wait.deadline };
         let live: usize = self.tables.iter().flatten().map(|state| state.live).sum();
         assert_eq!(live, self.requests.len(), "every request is on a table");
         for index in 0..self.requests.capacity() {
@@ -112,6 +114,8 @@ impl Shard {
             if !request.done && request.late().children == 0 {
                 let waits = request.tries.iter().all(|try_id| open.contains(&(id.to_bits(), try_id.0)));
                 assert!(waits && !request.tries.is_empty(), "a request waits for nothing that could come");
+                assert!(request.deadline > self.now, "a request whose time is up");
+                assert!(wakes_at.is_some_and(|at| at <= request.deadline), "nobody will look at a request in time");
             }
         }
         frame_bytes

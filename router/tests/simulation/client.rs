@@ -45,6 +45,8 @@ pub(crate) enum Leaving {
     Refused,
     /// It speaks HTTP.
     Http,
+    /// It has its answers and stays, until the router is tired of it.
+    Stay,
 }
 
 /// What a client is to do.
@@ -76,6 +78,9 @@ pub(crate) struct Orders {
 
 /// What the router says to a client that makes it hold too much, before it closes.
 const TOLD_OFF: &[u8] = b"SERVER_ERROR out of memory reading request\r\n";
+
+/// What it says to a client beyond its limit of them.
+const TURNED_AWAY: &[u8] = b"ERROR Too many open connections\r\n";
 
 /// What was asked and is not answered.
 struct Asked {
@@ -119,6 +124,7 @@ pub(crate) struct McClient {
     said_all: bool,
     closed: bool,
     pub(crate) told_off: bool,
+    pub(crate) turned_away: bool,
     pub(crate) replies: usize,
     /// Of them those that were errors.
     pub(crate) errors: usize,
@@ -140,6 +146,7 @@ impl McClient {
             said_all: false,
             closed: false,
             told_off: false,
+            turned_away: false,
             replies: 0,
             errors: 0,
             end: None,
@@ -202,7 +209,7 @@ impl McClient {
         match self.orders.leaving {
             Leaving::Quit => self.send(b"quit\r\nget never\r\nversion\r\n", out),
             Leaving::Finish => out.finish(),
-            Leaving::Close => {}
+            Leaving::Close | Leaving::Stay => {}
             Leaving::Abandon => {
                 self.closed = true;
                 if self.prng.below(2) == 0 { out.reset() } else { out.close() }
@@ -409,7 +416,10 @@ impl McClient {
                 assert_eq!(self.input.len(), TOLD_OFF.len(), "nothing follows that");
                 return self.told_off = true;
             }
-            if TOLD_OFF.starts_with(&self.input) {
+            if self.replies == 0 && self.input == TURNED_AWAY {
+                return self.turned_away = true;
+            }
+            if TOLD_OFF.starts_with(&self.input) || TURNED_AWAY.starts_with(&self.input) {
                 return;
             }
             let whole = match &asked.wanted {

@@ -3,6 +3,8 @@
 /// Counts of one run, or of all.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Coverage {
+    /// Depends on everything that happened; of one run.
+    pub(crate) history: u64,
     pub(crate) replies: u64,
     pub(crate) errors: u64,
     pub(crate) timeouts: u64,
@@ -21,6 +23,8 @@ pub(crate) struct Coverage {
     pub(crate) paused: u64,
     pub(crate) slow_clients: u64,
     pub(crate) told_off: u64,
+    pub(crate) turned_away: u64,
+    pub(crate) idle_clients: u64,
     pub(crate) suspects: u64,
     pub(crate) reloads: u64,
     pub(crate) old_tables: u64,
@@ -40,7 +44,7 @@ impl Coverage {
         self.all().into_iter().filter(|(_, count)| **count == 0).map(|(name, _)| name).collect()
     }
 
-    fn all(&mut self) -> [(&'static str, &mut u64); 23] {
+    fn all(&mut self) -> [(&'static str, &mut u64); 25] {
         [
             ("replies", &mut self.replies),
             ("errors", &mut self.errors),
@@ -60,6 +64,8 @@ impl Coverage {
             ("paused clients", &mut self.paused),
             ("slow clients cut", &mut self.slow_clients),
             ("clients told off", &mut self.told_off),
+            ("clients turned away", &mut self.turned_away),
+            ("idle clients closed", &mut self.idle_clients),
             ("suspects", &mut self.suspects),
             ("reloads", &mut self.reloads),
             ("requests on an older table", &mut self.old_tables),

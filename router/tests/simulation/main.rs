@@ -14,6 +14,7 @@ use coverage::Coverage;
 use keyway::config::{Config, Overrides};
 use keyway::table::TableLimits;
 use keyway_io_engine::sim::{Faults, Prng};
+use std::time::Duration;
 use trees::TREES;
 use world::{MILLI, Plot, World};
 
@@ -49,6 +50,14 @@ fn without_faults_it_is_one_server() {
 fn however_the_bytes_are_cut_it_is_one_server() {
     let Some(seen) = check(96, |seed| flawless(seed, Faults::lossless())) else { return };
     assert_eq!((seen.errors, seen.timeouts, seen.lost, seen.misaligned), (0, 0, 0, 0));
+}
+
+#[test]
+fn a_seed_is_a_history() {
+    for seed in 0..8 {
+        let [first, second] = [(); 2].map(|()| World::new(seed, &everything(seed)).play().history);
+        assert_eq!(first, second, "seed {seed}");
+    }
 }
 
 /// What a seed says, all of it possible.
@@ -111,6 +120,8 @@ fn small_limits(prng: &mut Prng) -> TableLimits {
     let mut pick = |small: usize, large: usize| if prng.below(2) == 0 { small } else { large };
     TableLimits {
         value_bytes: 2000,
+        clients_per_shard: pick(4, 10_000),
+        client_idle: Duration::from_millis(pick(0, 300) as u64),
         keys_per_get: pick(100, 10_000),
         buffered_bytes: pick(40_000, 1 << 30),
         requests_per_client: pick(4, 64),

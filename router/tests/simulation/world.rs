@@ -125,6 +125,7 @@ impl World {
         assert_eq!(ran, Ran::ClientsDone, "a client waits for ever");
         self.judge_clients();
         self.wind_up();
+        self.coverage.history = self.net.trace_hash();
         self.coverage
     }
 
@@ -236,6 +237,12 @@ impl World {
         self.table = table(tree, &self.plot, self.generation, &mut self.identities, &mut self.prng);
         self.tell(ToShard::Table(self.table.clone()));
         self.tell_servers();
+        if self.prng.below(4) == 0 {
+            // A name that now means another address; the next reload tells the old one again.
+            let key = ServerKey(self.prng.below(self.identities.len() as u64) as u32);
+            let place = self.prng.between(u64::from(*SERVERS.start()), u64::from(*SERVERS.end())) as u8;
+            self.tell(ToShard::Server { key, up: true, address: Some(address(place)) });
+        }
     }
 }
 
@@ -264,12 +271,14 @@ impl World {
         let prng = &mut self.prng;
         let is_deep = prng.below(24) == 0;
         let small_limits = self.plot.limits.value_bytes < 1 << 20;
+        let is_watched = !self.plot.limits.client_idle.is_zero();
         let leaving = match prng.below(10) {
             0 | 1 => Leaving::Quit,
             2..=4 => Leaving::Finish,
             5 if !self.plot.exact && self.plot.drain_at.is_none() => Leaving::Abandon,
             6 => Leaving::Refused,
             7 => Leaving::Http,
+            8 if is_watched && self.plot.drain_at.is_none() => Leaving::Stay,
             _ => Leaving::Close,
         };
         Orders {
@@ -297,13 +306,15 @@ impl World {
     fn judge_clients(&mut self) {
         let is_drained = self.coverage.drains > 0;
         let is_lossy = self.plot.client_faults.reset_ppm > 0;
-        let (mut cut, mut replies) = (0, 0);
+        let (mut cut, mut replies, mut turned_away) = (0, 0, 0);
         for &peer in &self.clients {
             let client = self.net.peer::<McClient>(peer);
             replies += client.replies;
             self.coverage.errors += client.errors as u64;
             self.coverage.told_off += u64::from(client.told_off);
+            turned_away += u64::from(client.turned_away);
             let is_excused = client.has_abandoned()
+                || client.turned_away
                 || matches!(client.end, Some(PeerEnd::Fault | PeerEnd::Refused))
                 || (client.end == Some(PeerEnd::Reset) && is_lossy);
             if client.is_complete() || is_excused {
@@ -318,7 +329,10 @@ impl World {
         self.coverage.replies += replies as u64;
         let metrics = self.shard.metrics_mut();
         let too_slow = metrics.clients_closed[CloseReason::TooSlow as usize];
-        assert!(cut <= too_slow, "{cut} clients without all answers, {too_slow} were cut");
+        // What it asks next may be on its way while an idle client is closed.
+        let allowed = too_slow + metrics.clients_closed[CloseReason::Idle as usize];
+        assert!(cut <= allowed, "{cut} clients without all answers, {allowed} were cut");
+        assert!(turned_away <= metrics.clients_refused);
         if is_drained && !is_lossy && too_slow == 0 {
             // Whatever the shard read was answered, and the answers arrived.
             let taken: u64 = metrics.commands.iter().map(|command| command.latency.count()).sum();
@@ -374,6 +388,8 @@ impl World {
         coverage.no_healthy_server = metrics.no_healthy_server;
         coverage.failovers = metrics.failovers;
         coverage.refused_requests = metrics.protocol_errors.iter().sum();
+        coverage.turned_away = metrics.clients_refused;
+        coverage.idle_clients = metrics.clients_closed[CloseReason::Idle as usize];
         coverage.slow_clients = metrics.clients_closed[CloseReason::TooSlow as usize];
         coverage.late_replies = seen.late_replies;
         coverage.repeats = seen.repeats;
