@@ -283,7 +283,7 @@ fn stats_has_memcacheds_names() {
         ("curr_connections", "3"),
         ("total_connections", "3"),
         ("rejected_connections", "3"),
-        ("cmd_get", "3"),
+        ("cmd_get", "9"),
         ("cmd_set", "6"),
         ("cmd_flush", "0"),
         ("get_hits", "3"),

@@ -56,9 +56,9 @@ metrics! {
     REQUEST_DURATION: Histogram "keyway_request_duration_seconds" ["command"]
         "Time from a client's request being whole to its answer being queued for sending.";
     REQUEST_HITS: Counter "keyway_request_hits_total" ["command"]
-        "Retrieval requests answered with at least one value.";
+        "Keys that retrieval requests asked for and were given a value of.";
     REQUEST_MISSES: Counter "keyway_request_misses_total" ["command"]
-        "Retrieval requests answered without a value.";
+        "Keys that retrieval requests asked for and that had none.";
     REQUEST_ERRORS: Counter "keyway_request_errors_total" ["error"]
         "Requests answered with an error made by the router, by the failure of the last try.";
     PROTOCOL_ERRORS: Counter "keyway_protocol_errors_total" ["error"]

@@ -144,9 +144,10 @@ fn write_general(out: &mut Vec<u8>, summary: &StatsSummary) {
 
 /// memcached counts gat as a get and as a touch, its hits and misses as the touch's, and cas as a set too.
 fn write_commands(out: &mut Vec<u8>, summary: &StatsSummary) {
-    use Operation::{Add, Append, Cas, FlushAll, Gat, Gats, Get, Gets, Prepend, Replace, Set, Touch};
+    use Operation::{Add, Append, Cas, FlushAll, Gat, Gats, Prepend, Replace, Set, Touch};
     let [get, gat, delete, incr, decr, touch] = summary.hits_and_misses;
-    line(out, "cmd_get", summary.requests_of(&[Get, Gets, Gat, Gats]));
+    // By key, as memcached counts: its hits and misses are by key, and exporters divide them by this.
+    line(out, "cmd_get", [get, gat].iter().flatten().sum::<u64>());
     line(out, "cmd_set", summary.requests_of(&[Set, Add, Replace, Append, Prepend, Cas]));
     line(out, "cmd_flush", summary.requests_of(&[FlushAll]));
     line(out, "cmd_touch", summary.requests_of(&[Touch, Gat, Gats]));
