@@ -10,8 +10,9 @@ use keyway_protocol::Operation;
 use keyway_protocol::memcached::text::ReplyKind;
 use std::io::Write;
 
-/// What the router answers to `version`.
-pub const VERSION_LINE: &[u8] = concat!("VERSION ", env!("CARGO_PKG_VERSION"), " keyway\r\n").as_bytes();
+/// What the router answers to `version`: first the memcached whose text protocol it speaks, since libmemcached reads three
+/// numbers and takes a major of 0, or a word, for a broken server.
+pub const VERSION_LINE: &[u8] = concat!("VERSION 1.6.18 keyway ", env!("CARGO_PKG_VERSION"), "\r\n").as_bytes();
 
 /// The process's counters under memcached's names, as published last.
 #[derive(Clone, Debug, Default, PartialEq)]
