@@ -129,8 +129,11 @@ impl Client {
 
     fn fill(&mut self) -> io::Result<()> {
         if self.read_more()? == 0 {
-            let rest = shown(&self.buffer[self.at..]);
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("end of file behind {rest:?}")));
+            let rest = shown(&self.buffer[self.at..(self.at + 100).min(self.buffer.len())]);
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                format!("end of file behind {} bytes: {rest:?}", self.buffer.len() - self.at),
+            ));
         }
         Ok(())
     }

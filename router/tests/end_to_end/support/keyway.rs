@@ -29,11 +29,10 @@ impl Keyway {
     pub(crate) fn under(starter: &[&str], configuration: &str, flags: &[&str]) -> Keyway {
         let mut keyway = Keyway::launch(starter, configuration, flags);
         eventually("keyway serves", || {
-            let said = keyway.log();
             if let Some(status) = keyway.process.ended() {
-                panic!("keyway ended with {status} at the start: {said}");
+                panic!("keyway ended with {status} at the start: {}", keyway.log());
             }
-            said.contains(" serves with ").then_some(())
+            keyway.serves().then_some(())
         });
         keyway
     }
@@ -48,6 +47,11 @@ impl Keyway {
         command.args(&words[1..]).arg(&file).args(flags).current_dir(folder.path()).env("RUST_BACKTRACE", "1");
         let process = Process::start(&mut command, folder.path().join("keyway.log"));
         Keyway { process, file, folder }
+    }
+
+    /// True once it said that it serves.
+    pub(crate) fn serves(&self) -> bool {
+        self.log().contains(" serves with ")
     }
 
     pub(crate) fn log(&self) -> String {
