@@ -4,7 +4,7 @@
 
 use super::request::{KeptReply, Place, Request, RequestId};
 use super::session::{Ending, SessionId};
-use super::upstream::{InFlight, Link, OpenGet, SHARED_LINE_BYTES};
+use super::upstream::{InFlight, Link, OpenGet, SHARED_LINE_BYTES, hash_of_shared_key};
 use super::{REQUESTS_PER_TURN, Shard};
 use crate::metrics::{StatsSummary, VERSION_LINE, write_stats};
 use keyway_policies::{Answer, Dispatch, Failure, HealthView, LocalReply, Outcome, RequestView, Step, TryId};
@@ -310,13 +310,15 @@ impl Shard {
         {
             return Err(Failure::QueueFull);
         }
-        connection.write_frame(frame.head, frame.tail, frame.key.0..frame.key.1, request.parent());
+        let parent = request.parent();
+        connection.write_frame(frame.head, frame.tail, frame.key.0..frame.key.1, parent);
         connection.fifo.push_back(InFlight {
             request: id,
             try_id: dispatch.try_id,
             operation: request.operation(),
             queued_at: self.now,
             expires_at,
+            key_hash: if parent.is_some() { hash_of_shared_key(frame.key()) } else { 0 },
             shares_next: false,
             delivered: false,
         });
@@ -454,24 +456,18 @@ impl Shard {
     /// Hands an item to the key it belongs to, and a miss to those before it: memcached answers in the order asked.
     fn take_shared_value(&mut self, index: usize, item: &[u8], key: Range<usize>) -> bool {
         let key = &item[key];
+        let key_hash = hash_of_shared_key(key);
         let start = self.connections[index].shared_at;
         let mut at = start;
-        let mut orphans = false;
-        let found = loop {
+        loop {
             let entry = self.connections[index].fifo[at];
-            match self.requests.find(entry.request) {
-                Some(request) if !entry.delivered && request.key_bytes() == key => break true,
-                Some(_) => {}
-                None => orphans |= !entry.delivered,
+            if !entry.delivered && entry.key_hash == key_hash && self.is_reply_for(&entry, key) {
+                break;
             }
             if !entry.shares_next {
-                break false;
+                return false;
             }
             at += 1;
-        };
-        if !found {
-            // A key whose request is gone can't be told from one never asked for; both go to nobody.
-            return orphans;
         }
         for skipped in start..at {
             self.deliver_shared(index, skipped, ReplyKind::End, b"END\r\n");

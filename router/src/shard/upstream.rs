@@ -29,6 +29,8 @@ pub(crate) struct InFlight {
     pub(crate) operation: Operation,
     pub(crate) queued_at: Nanos,
     pub(crate) expires_at: Nanos,
+    /// Of its key, where several may share a reply: tells which item is whose when the request is gone.
+    pub(crate) key_hash: u32,
     /// Its frame goes on with the key of the next entry (several keys of one get).
     pub(crate) shares_next: bool,
     /// Its part of a reply that several keys share was handed on already.
@@ -39,6 +41,11 @@ impl InFlight {
     pub(crate) fn expect(&self) -> Expect {
         Expect::from_operation(self.operation)
     }
+}
+
+/// FNV-1a in 32 bits: keys are short, and a collision only matters between a key and one whose request is gone.
+pub(crate) fn hash_of_shared_key(key: &[u8]) -> u32 {
+    key.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }
 
 /// What a connection is doing.
