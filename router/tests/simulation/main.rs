@@ -1,7 +1,8 @@
 //! The shard's core under the deterministic engine: clients that check every reply, servers that misbehave, a network that
 //! loses, a control plane that changes its mind; all drawn from a seed.
 //!
-//! `KEYWAY_SEED=n` replays one seed of each test; a failure prints its seed and the last events.
+//! `KEYWAY_SEED=n` replays one seed of each test, `KEYWAY_SEEDS=n` runs so many; a failure prints its seed and the last
+//! events.
 
 mod client;
 mod coverage;
@@ -20,14 +21,15 @@ use world::{MILLI, Plot, World};
 
 /// Runs what `plot_of` makes of each seed, or of the one asked for; what was seen over all.
 fn check(seeds: u64, plot_of: impl Fn(u64) -> Plot) -> Option<Coverage> {
-    if let Some(seed) = std::env::var("KEYWAY_SEED").ok().and_then(|seed| seed.parse().ok()) {
+    let number = |name: &str| std::env::var(name).ok().and_then(|number| number.parse::<u64>().ok());
+    if let Some(seed) = number("KEYWAY_SEED") {
         let plot = plot_of(seed);
         eprintln!("{}: {plot:?}", TREES[plot.tree].name);
         eprintln!("{:?}", World::new(seed, &plot).play());
         return None;
     }
     let mut seen = Coverage::default();
-    for seed in 0..seeds {
+    for seed in 0..number("KEYWAY_SEEDS").unwrap_or(seeds) {
         seen.add(&World::new(seed, &plot_of(seed)).play());
     }
     eprintln!("{seen:?}");

@@ -21,7 +21,7 @@ use std::time::Duration;
 pub(crate) const MILLI: Nanos = 1_000_000;
 pub(crate) const SECOND: Nanos = 1_000_000_000;
 /// Nothing a client does may take longer.
-const PATIENCE: Nanos = 600 * SECOND;
+const PATIENCE: Nanos = 300 * SECOND;
 /// Bytes of input a session may hold beyond a frame: what comes before the engine has stopped reading.
 const READ_AHEAD_BYTES: usize = 512 * 1024;
 
@@ -297,6 +297,7 @@ impl World {
             cuts: prng.below(3) == 0,
             reads: (self.plot.drain_at.is_none() && prng.below(8) == 0).then(|| prng.between(100, 5000) as usize),
             trust,
+            once: !self.plot.reloads,
             leaving,
         }
     }
@@ -395,6 +396,9 @@ impl World {
         coverage.repeats = seen.repeats;
         coverage.paused = u64::from(self.most.paused > 0);
         coverage.tombstones = u64::from(self.most.tombstones > 0);
+        // Good servers never answer anything but what they were asked.
+        let is_well_behaved = !self.plot.bad_manners && self.plot.limits.value_bytes > 1 << 20;
+        assert!(coverage.misaligned == 0 || !is_well_behaved, "{} misaligned", coverage.misaligned);
         coverage.old_tables = u64::from(self.most.tables > 1);
     }
 }
