@@ -304,9 +304,8 @@ impl Shard {
         if matches!(connection.link, Link::Idle { not_before } if self.now < not_before && connection.out.is_empty()) {
             return Err(Failure::Unavailable);
         }
-        let queued = connection.out.len() + connection.sending_bytes;
         if connection.fifo.len() >= self.limits.requests_per_connection
-            || (queued > 0 && queued + frame.len() > self.limits.queued_bytes_per_connection)
+            || !connection.has_room_for(frame.len(), self.limits.queued_bytes_per_connection)
         {
             return Err(Failure::QueueFull);
         }

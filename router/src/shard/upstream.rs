@@ -69,6 +69,8 @@ pub(crate) struct Connection {
     pub(crate) out: Vec<u8>,
     /// Bytes of the send in flight; zero when there is none.
     pub(crate) sending_bytes: usize,
+    /// The largest frame queued since nothing was.
+    largest_frame_bytes: usize,
     pub(crate) fifo: VecDeque<InFlight>,
     /// Entries at the FIFO's tail whose bytes are in `out`.
     pub(crate) unsent: usize,
@@ -103,6 +105,7 @@ impl Connection {
             link: Link::Idle { not_before: 0 },
             out: Vec::new(),
             sending_bytes: 0,
+            largest_frame_bytes: 0,
             fifo: VecDeque::new(),
             unsent: 0,
             tombstones: 0,
@@ -122,6 +125,20 @@ impl Connection {
             Link::Idle { .. } => None,
             Link::Connecting { conn, .. } | Link::Up { conn } => Some(conn),
         }
+    }
+
+    /// True when a frame may be queued; it then must be. The largest one isn't counted: one client's large value would
+    /// fail everybody's requests, its own next one included, until the server has taken it in. So what is queued is at
+    /// most `limit` and one frame.
+    pub(crate) fn has_room_for(&mut self, frame_bytes: usize, limit: usize) -> bool {
+        let queued = self.out.len() + self.sending_bytes;
+        let largest = if queued == 0 { frame_bytes } else { self.largest_frame_bytes.max(frame_bytes) };
+        // Where the largest has left already, what is behind it may be less.
+        if (queued + frame_bytes).saturating_sub(largest) > limit {
+            return false;
+        }
+        self.largest_frame_bytes = largest;
+        true
     }
 
     /// When this connection next needs attention without an event.
@@ -164,4 +181,37 @@ pub(crate) struct Server {
     pub(crate) failures_in_row: u32,
     /// Indices into the shard's connections.
     pub(crate) connections: std::ops::Range<usize>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Queues frames of these sizes on a queue of 100 bytes, all of it sent at each 0, and says which found room.
+    fn check(frames: &[usize], expected: &[bool]) {
+        let mut connection = Connection::new(0, Limits::default());
+        let mut found = Vec::new();
+        for bytes in frames.iter().copied() {
+            if bytes == 0 {
+                connection.out.clear();
+                continue;
+            }
+            let room = connection.has_room_for(bytes, 100);
+            found.push(room);
+            if room {
+                connection.out.resize(connection.out.len() + bytes, 0);
+            }
+        }
+        assert_eq!(found, expected, "{frames:?}");
+    }
+
+    #[test]
+    fn one_large_frame_leaves_the_queue_to_the_others() {
+        check(&[60, 40, 60, 1], &[true, true, true, false]);
+        check(&[5000, 60, 40, 1], &[true, true, true, false]);
+        check(&[60, 40, 5000, 1], &[true, true, true, false]);
+        check(&[5000, 5000], &[true, false]);
+        check(&[5000, 0, 5000, 0, 60, 101, 1], &[true, true, true, true, true]);
+        check(&[5000, 100, 0, 60, 100, 61], &[true, true, true, true, false]);
+    }
 }
