@@ -64,11 +64,15 @@ pub(super) struct Connections {
     slots: Vec<Connection>,
     free: Vec<u32>,
     limit: u32,
+    /// Slots of accepted connections, and most of them: the rest is for those we make.
+    accepted: u32,
+    accepted_limit: u32,
 }
 
 impl Connections {
-    pub(super) fn new(limit: u32) -> Connections {
-        Connections { slots: Vec::new(), free: Vec::new(), limit }
+    pub(super) fn new(limit: u32, kept_for_upstreams: u32) -> Connections {
+        let accepted_limit = limit.saturating_sub(kept_for_upstreams);
+        Connections { slots: Vec::new(), free: Vec::new(), limit, accepted: 0, accepted_limit }
     }
 
     /// Slots taken, those still closing included.
@@ -76,15 +80,20 @@ impl Connections {
         self.slots.len() - self.free.len()
     }
 
-    pub(super) fn has_room(&self) -> bool {
-        !self.free.is_empty() || (self.slots.len() as u32) < self.limit
+    pub(super) fn has_room(&self, group: BufferGroup) -> bool {
+        let has_slot = !self.free.is_empty() || (self.slots.len() as u32) < self.limit;
+        has_slot && (group == BufferGroup::Upstreams || self.accepted < self.accepted_limit)
     }
 
-    /// Takes a slot for `fd`. `None` when the table is full.
+    /// Takes a slot for `fd`. `None` when the table has no room for one of this group.
     pub(super) fn insert(&mut self, fd: RawFd, phase: Phase, group: BufferGroup) -> Option<Conn> {
+        if !self.has_room(group) {
+            return None;
+        }
+        self.accepted += u32::from(group == BufferGroup::Clients);
         let index = match self.free.pop() {
             Some(index) => index,
-            None if (self.slots.len() as u32) < self.limit => {
+            None => {
                 self.slots.push(Connection {
                     fd: -1,
                     generation: 0,
@@ -101,7 +110,6 @@ impl Connections {
                 });
                 self.slots.len() as u32 - 1
             }
-            None => return None,
         };
         let slot = &mut self.slots[index as usize];
         debug_assert_eq!(slot.phase, Phase::Free);
@@ -123,6 +131,7 @@ impl Connections {
         slot.phase = Phase::Free;
         slot.recv = Recv::Idle;
         slot.generation = slot.generation.wrapping_add(1);
+        self.accepted -= u32::from(slot.group == BufferGroup::Clients);
         self.free.push(index);
         std::mem::replace(&mut slot.fd, -1)
     }
@@ -155,10 +164,10 @@ mod tests {
 
     #[test]
     fn old_names_find_nothing_and_the_table_is_bounded() {
-        let mut table = Connections::new(2);
+        let mut table = Connections::new(2, 0);
         let first = table.insert(10, Phase::Open, BufferGroup::Clients).expect("room");
         let second = table.insert(11, Phase::Open, BufferGroup::Clients).expect("room");
-        assert!(!table.has_room());
+        assert!(!table.has_room(BufferGroup::Clients));
         assert!(table.insert(12, Phase::Open, BufferGroup::Clients).is_none());
         assert_eq!(table.remove(first.index), 10);
         assert!(table.named(first).is_none());
@@ -168,5 +177,17 @@ mod tests {
         assert!(table.alive(first).is_none());
         assert!(table.alive(third).is_some());
         assert!(table.alive(second).is_some());
+    }
+
+    #[test]
+    fn accepted_connections_leave_room_for_those_we_make() {
+        let mut table = Connections::new(3, 1);
+        let client = table.insert(10, Phase::Open, BufferGroup::Clients).expect("room");
+        table.insert(11, Phase::Open, BufferGroup::Clients).expect("room");
+        assert!(table.insert(12, Phase::Open, BufferGroup::Clients).is_none());
+        table.insert(13, Phase::Connecting, BufferGroup::Upstreams).expect("room");
+        assert!(!table.has_room(BufferGroup::Upstreams));
+        table.remove(client.index);
+        table.insert(14, Phase::Connecting, BufferGroup::Upstreams).expect("a client's place is anybody's");
     }
 }

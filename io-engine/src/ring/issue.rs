@@ -52,10 +52,15 @@ pub struct RingIo {
 }
 
 impl RingIo {
-    pub(super) fn new(queue: Queue, max_connections: u32, acceptors: Vec<Acceptor>, buffer_bytes: [u32; 2]) -> RingIo {
+    pub(super) fn new(
+        queue: Queue,
+        connections: Connections,
+        acceptors: Vec<Acceptor>,
+        buffer_bytes: [u32; 2],
+    ) -> RingIo {
         RingIo {
             queue,
-            connections: Connections::new(max_connections),
+            connections,
             acceptors,
             backing_off: 0,
             bell: None,
@@ -294,7 +299,7 @@ impl Io for RingIo {
     }
 
     fn connect(&mut self, address: &Address) -> Result<Conn, ConnectError> {
-        if !self.connections.has_room() {
+        if !self.connections.has_room(BufferGroup::Upstreams) {
             return Err(ConnectError::OutOfDescriptors);
         }
         let (socket, address) = socket_for(address).map_err(|e| match e.raw_os_error() {

@@ -25,7 +25,7 @@ use crate::mailbox::Doorbell;
 use crate::probe::{SetupError, build_ring};
 use accept::{Acceptor, Bell};
 use buffers::Buffers;
-use connections::{Phase, Recv};
+use connections::{Connections, Phase, Recv};
 use io_uring::{cqueue, types::CancelBuilder};
 use queue::{Queue, Want};
 use std::fmt;
@@ -56,6 +56,8 @@ pub struct RingConfig {
     pub upstream_buffers: BufferConfig,
     /// Connections at once, accepted and made, those still closing included.
     pub max_connections: u32,
+    /// Of these, kept for connections we make: accepted ones never take them.
+    pub kept_for_upstreams: u32,
     /// Rings `Handler::doorbell`.
     pub doorbell: Option<Doorbell>,
 }
@@ -69,6 +71,7 @@ impl Default for RingConfig {
             client_buffers: buffers,
             upstream_buffers: buffers,
             max_connections: 16384,
+            kept_for_upstreams: 0,
             doorbell: None,
         }
     }
@@ -119,7 +122,8 @@ impl RingEngine {
         let groups = [register(0, config.client_buffers)?, register(1, config.upstream_buffers)?];
         let acceptors: Vec<Acceptor> = listeners.into_iter().map(Acceptor::new).collect();
         let buffer_bytes = [config.client_buffers.bytes, config.upstream_buffers.bytes];
-        let mut io = RingIo::new(Queue::new(ring), config.max_connections, acceptors, buffer_bytes);
+        let connections = Connections::new(config.max_connections, config.kept_for_upstreams);
+        let mut io = RingIo::new(Queue::new(ring), connections, acceptors, buffer_bytes);
         (0..io.acceptors.len()).for_each(|index| io.listen(index));
         io.bell = config.doorbell.map(Bell::new);
         let mut engine = RingEngine {

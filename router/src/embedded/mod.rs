@@ -121,6 +121,7 @@ pub fn start(names: &[String], memory_bytes: u64) -> Result<Embedded, EmbeddedEr
         client_buffers: BUFFERS,
         upstream_buffers: NO_BUFFERS,
         max_connections: CONNECTIONS_MAX,
+        kept_for_upstreams: 0,
         doorbell: Some(receiver.doorbell()),
     };
     let run = move || run(config, listeners, memory_bytes, &ready);

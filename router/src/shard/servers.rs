@@ -58,7 +58,7 @@ impl Shard {
     fn connect<I: Io>(&mut self, io: &mut I, index: usize) {
         let server = self.connections[index].server;
         let Some(state) = self.servers[server].as_ref() else { return };
-        let Some(address) = state.address.as_ref() else { return self.connect_failed(index) };
+        let Some(address) = state.address.as_ref() else { return self.connect_failed(index, true) };
         match io.connect(address) {
             Ok(conn) => {
                 let until = self.now + state.pool.connect_timeout.as_nanos() as Nanos;
@@ -66,7 +66,7 @@ impl Shard {
                 self.next_deadline = self.next_deadline.min(until);
                 self.set_role(conn, Role::Upstream(index));
             }
-            Err(_) => self.connect_failed(index),
+            Err(error) => self.connect_failed(index, error != ConnectError::OutOfDescriptors),
         }
     }
 
@@ -79,22 +79,25 @@ impl Shard {
                 self.metrics.upstream_connected(connection.server);
                 self.mark_connection_dirty(index);
             }
-            Err(_) => {
+            Err(error) => {
                 io.close(conn, Closing::Now);
                 self.set_role(conn, Role::None);
-                self.connect_failed(index);
+                self.connect_failed(index, error != ConnectError::OutOfDescriptors);
             }
         }
     }
 
-    /// Nothing of this connection's queue was ever sent: all of it fails as unavailable.
-    fn connect_failed(&mut self, index: usize) {
+    /// Nothing of this connection's queue was ever sent: all of it fails as unavailable. What this process lacks itself
+    /// says nothing against the server.
+    fn connect_failed(&mut self, index: usize, servers_fault: bool) {
         let random = self.next_random();
         let connection = &mut self.connections[index];
         connection.back_off(self.now, random);
         connection.drop_unsent_bytes();
         let server = connection.server;
-        self.server_failed(server, Failure::Unavailable);
+        if servers_fault {
+            self.server_failed(server, Failure::Unavailable);
+        }
         self.fail_entries(index, usize::MAX, Failure::Unavailable);
     }
 
@@ -279,7 +282,7 @@ impl Shard {
             Link::Connecting { conn, until } if self.now >= until => {
                 io.close(conn, Closing::Now);
                 self.set_role(conn, Role::None);
-                return self.connect_failed(index);
+                return self.connect_failed(index, true);
             }
             Link::Idle { not_before } if self.now >= not_before && !self.connections[index].out.is_empty() => {
                 self.mark_connection_dirty(index);
