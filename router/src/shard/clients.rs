@@ -10,6 +10,9 @@ use keyway_protocol::memcached::text::{Limits, RequestParser};
 const TOO_MANY_CLIENTS: &[u8] = b"ERROR Too many open connections\r\n";
 /// What memcached says when a request can't be read for lack of memory.
 const OUT_OF_MEMORY: &[u8] = b"SERVER_ERROR out of memory reading request\r\n";
+/// A client's first requests are admitted as if this many replies filled its limit: asked for a thousand large values at
+/// once, servers would send more than any limit before the first reply tells their size.
+const REPLIES_UNTIL_KNOWN: usize = 64;
 /// Idle clients are looked for this many times per idle time.
 const IDLE_SWEEPS: u32 = 4;
 
@@ -36,6 +39,8 @@ impl Shard {
             number: self.sessions_made,
             parser: Some(parser),
             heard_at: self.now,
+            // Nothing is known of its values yet: so many replies are asked for until some is.
+            reply_average: self.limits.reply_bytes_per_client / REPLIES_UNTIL_KNOWN,
             ..Session::default()
         };
         self.set_role(conn, Role::Client(id));

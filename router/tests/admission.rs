@@ -1,0 +1,97 @@
+//! What a shard asks of servers for a client it knows nothing of yet, and what it says of servers it can't reach.
+
+use keyway::config::{Config, Overrides, ServerAddress, ServerIdentity};
+use keyway::messages::{FromShard, ToShard};
+use keyway::shard::Shard;
+use keyway::table::ServerKey;
+use keyway_io_engine::{
+    Address, Closing, Conn, ConnectError, Handler, Io, ListenerId, Nanos, Reading, Receiver, Sender, mailbox,
+};
+use std::sync::Arc;
+
+/// An engine whose connections come about, or fail for the same reason each time.
+struct Engine {
+    now: Nanos,
+    fails: Option<ConnectError>,
+    connects: u32,
+    sends: Vec<(Conn, Vec<u8>)>,
+}
+
+impl Io for Engine {
+    fn now(&self) -> Nanos {
+        self.now
+    }
+
+    fn connect(&mut self, _: &Address) -> Result<Conn, ConnectError> {
+        self.connects += 1;
+        self.fails.map_or(Ok(SERVER), Err)
+    }
+
+    fn send(&mut self, conn: Conn, bytes: Vec<u8>) {
+        self.sends.push((conn, bytes));
+    }
+
+    fn set_reading(&mut self, _: Conn, _: Reading) {}
+
+    fn close(&mut self, _: Conn, _: Closing) {}
+
+    fn stop_accepting(&mut self) {}
+}
+
+const CLIENT: Conn = Conn { index: 0, generation: 0 };
+const SERVER: Conn = Conn { index: 1, generation: 0 };
+
+/// A shard with one client and one server.
+fn shard() -> (Shard, Sender<ToShard>, Receiver<FromShard>) {
+    let yaml = b"pools: {p: {servers: ['127.0.0.1:1']}}\nroute: PoolRoute|p";
+    let config = Config::parse(yaml, "test", &Overrides::default()).unwrap_or_else(|errors| panic!("{errors}"));
+    let mut place = None;
+    let table = config.table(1, &mut |identity: &ServerIdentity| {
+        place = Some(identity.address.clone());
+        ServerKey(0)
+    });
+    let Some(ServerAddress::Ip(address)) = place else { panic!("an address") };
+    let (to_shard, inbox) = mailbox().expect("a descriptor");
+    let (outbox, from_shard) = mailbox().expect("a descriptor");
+    let told = ToShard::Server { key: ServerKey(0), up: true, address: Some(Address::Tcp(address)) };
+    to_shard.send(told).expect("room");
+    (Shard::new(0, Arc::new(table), inbox, outbox, 1), to_shard, from_shard)
+}
+
+/// Requests that a server was asked while every connect failed like this, and whether it was suspected.
+fn check(fails: ConnectError, suspected: bool) {
+    let (mut shard, _to_shard, mut from_shard) = shard();
+    let mut engine = Engine { now: 0, fails: Some(fails), connects: 0, sends: Vec::new() };
+    shard.doorbell(&mut engine);
+    shard.accepted(&mut engine, ListenerId(0), CLIENT);
+    for _ in 0..20 {
+        engine.now += 2_000_000_000;
+        shard.received(&mut engine, CLIENT, b"get a\r\n");
+        shard.turn_ended(&mut engine);
+        let (conn, bytes) = engine.sends.pop().expect("an answer");
+        assert_eq!((conn, &bytes[..]), (CLIENT, &b"SERVER_ERROR keyway: unavailable\r\n"[..]));
+        shard.sent(&mut engine, conn, bytes, Ok(()));
+    }
+    assert_eq!(from_shard.take().is_some(), suspected, "{fails:?}");
+    assert_eq!(engine.connects < 20, suspected, "{fails:?}: it is tried again each time unless it is down");
+}
+
+#[test]
+fn only_what_a_server_did_speaks_against_it() {
+    check(ConnectError::Errno(libc::ECONNREFUSED), true);
+    check(ConnectError::OutOfDescriptors, false);
+}
+
+#[test]
+fn few_replies_are_asked_for_before_their_size_is_known() {
+    let (mut shard, _to_shard, _from_shard) = shard();
+    let mut engine = Engine { now: 1, fails: None, connects: 0, sends: Vec::new() };
+    shard.doorbell(&mut engine);
+    shard.accepted(&mut engine, ListenerId(0), CLIENT);
+    shard.received(&mut engine, CLIENT, &b"get a\r\n".repeat(1000));
+    shard.turn_ended(&mut engine);
+    shard.connected(&mut engine, SERVER, Ok(()));
+    shard.turn_ended(&mut engine);
+    let (conn, bytes) = engine.sends.pop().expect("requests");
+    assert_eq!((conn, bytes.len()), (SERVER, 64 * b"get a\r\n".len()));
+}
