@@ -428,7 +428,7 @@ pub static LIMITS: Section = Section {
         ),
         number(
             "requests_per_connection",
-            8192,
+            16_384,
             1,
             65_536,
             "Most requests in flight on one connection to a server; beyond that they fail with `queue_full`.",
