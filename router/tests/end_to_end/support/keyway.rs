@@ -3,7 +3,7 @@
 use super::{Client, Folder, PATIENCE, Process, eventually, signal};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 /// A `keyway` of this test's own.
@@ -11,7 +11,8 @@ use std::process::Command;
 pub(crate) struct Keyway {
     process: Process,
     file: PathBuf,
-    folder: Folder,
+    /// Its file and its log are there.
+    _folder: Folder,
 }
 
 impl Keyway {
@@ -46,7 +47,7 @@ impl Keyway {
         let mut command = Command::new(words[0]);
         command.args(&words[1..]).arg(&file).args(flags).current_dir(folder.path()).env("RUST_BACKTRACE", "1");
         let process = Process::start(&mut command, folder.path().join("keyway.log"));
-        Keyway { process, file, folder }
+        Keyway { process, file, _folder: folder }
     }
 
     /// True once it said that it serves.
@@ -56,10 +57,6 @@ impl Keyway {
 
     pub(crate) fn log(&self) -> String {
         self.process.said()
-    }
-
-    pub(crate) fn folder(&self) -> &Path {
-        self.folder.path()
     }
 
     pub(crate) fn id(&self) -> u32 {

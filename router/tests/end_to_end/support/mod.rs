@@ -8,8 +8,8 @@ mod process;
 mod scripted;
 
 pub(crate) use client::{Client, shown};
-pub(crate) use keyway::{Keyway, Metrics};
-pub(crate) use load::{Load, Tally};
+pub(crate) use keyway::Keyway;
+pub(crate) use load::Load;
 pub(crate) use memcached::{Memcached, any_port};
 pub(crate) use process::{Folder, Process, output_of, signal};
 pub(crate) use scripted::Scripted;
