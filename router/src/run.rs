@@ -23,10 +23,6 @@ use std::time::{Duration, Instant};
 const BACKLOG: i32 = 4096;
 /// Connections a ring holds beyond clients and servers: those refused with a word, and those lingering.
 const SPARE_CONNECTIONS: usize = 1024;
-/// Descriptors for what is no connection of a shard: log, signals, health checks, metrics; and for each shard's ring, mailbox
-/// and listeners.
-const OTHER_DESCRIPTORS: usize = 160;
-const OTHER_DESCRIPTORS_PER_SHARD: usize = 16;
 /// Longest of those turns, in nanoseconds.
 const TURN: Nanos = 50_000_000;
 /// How long a finished shard waits for its last bytes to be taken and its closed connections to linger.
@@ -70,7 +66,7 @@ pub fn run(options: &RunOptions) -> Result<(), String> {
     let (wishes_sender, wishes) = mailbox().map_err(out_of_descriptors)?;
     control::signals::listen(wishes_sender).map_err(|error| format!("signals: {error}"))?;
     let (outbox, from_shards) = mailbox().map_err(out_of_descriptors)?;
-    let (senders, inputs) = shard_inputs(&config, &loaded.table, shards, descriptors, &outbox)?;
+    let (senders, inputs) = shard_inputs(&config, &loaded.table, shards, &outbox)?;
     for listener in &inputs[0].listeners {
         log::info!("listening on {}", Spoken(listener.address()));
     }
@@ -146,20 +142,14 @@ fn shard_inputs(
     config: &Config,
     table: &Arc<Table>,
     shards: usize,
-    descriptors: u64,
     outbox: &Sender<FromShard>,
 ) -> Result<(Vec<Sender<ToShard>>, Vec<ShardInputs>), String> {
     let mut senders = Vec::new();
     let mut inputs = Vec::new();
     let upstream: usize = config.identities().iter().map(|identity| usize::from(identity.connection.connections)).sum();
-    let others = ((OTHER_DESCRIPTORS + OTHER_DESCRIPTORS_PER_SHARD * shards) as u64).min(descriptors / 2);
-    let descriptors_per_shard =
-        usize::try_from(descriptors.saturating_sub(others)).unwrap_or(usize::MAX) / shards.max(1);
     for number in 0..shards {
         let (sender, inbox) = mailbox().map_err(out_of_descriptors)?;
-        let wanted = table.limits.clients_per_shard + 2 * upstream + SPARE_CONNECTIONS;
-        // Accepting to the last descriptor would leave none for servers, and shards would hold those for down.
-        let connections = wanted.min(descriptors_per_shard.max(2 * upstream + 1));
+        let connections = table.limits.clients_per_shard + 2 * upstream + SPARE_CONNECTIONS;
         let ring = RingConfig {
             doorbell: Some(inbox.doorbell()),
             max_connections: u32::try_from(connections).unwrap_or(u32::MAX),
