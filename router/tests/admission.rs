@@ -95,3 +95,35 @@ fn few_replies_are_asked_for_before_their_size_is_known() {
     let (conn, bytes) = engine.sends.pop().expect("requests");
     assert_eq!((conn, bytes.len()), (SERVER, 64 * b"get a\r\n".len()));
 }
+
+#[test]
+fn a_client_that_fills_the_queue_to_a_server_waits_for_it() {
+    let (mut shard, _to_shard, _from_shard) = shard();
+    let mut engine = Engine { now: 1, fails: None, connects: 0, sends: Vec::new() };
+    shard.doorbell(&mut engine);
+    shard.accepted(&mut engine, ListenerId(0), CLIENT);
+    let set = [&b"set a 0 0 100000\r\n"[..], &vec![b'x'; 100_000], b"\r\n"].concat();
+    shard.received(&mut engine, CLIENT, &set.repeat(30));
+    shard.turn_ended(&mut engine);
+    shard.connected(&mut engine, SERVER, Ok(()));
+    let (mut asked, mut answers) = (0, Vec::new());
+    while answers.len() < 30 * b"STORED\r\n".len() {
+        shard.turn_ended(&mut engine);
+        assert!(!shard.wait().immediate || !engine.sends.is_empty(), "it waits for an event, not in a loop");
+        let sends = std::mem::take(&mut engine.sends);
+        assert!(!sends.is_empty(), "it goes on: {} answers", answers.len() / b"STORED\r\n".len());
+        for (conn, bytes) in sends {
+            let count = bytes.len() / set.len();
+            if conn == CLIENT {
+                answers.extend_from_slice(&bytes);
+            }
+            shard.sent(&mut engine, conn, bytes, Ok(()));
+            if conn == SERVER {
+                assert!((1..=6).contains(&count), "{count} sets at once");
+                asked += count;
+                shard.received(&mut engine, SERVER, &b"STORED\r\n".repeat(count));
+            }
+        }
+    }
+    assert_eq!((asked, answers), (30, b"STORED\r\n".repeat(30)));
+}

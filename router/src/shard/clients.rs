@@ -234,8 +234,7 @@ impl Shard {
     /// A paused client goes on when half of what stopped it is gone.
     fn may_resume(&self, id: SessionId) -> bool {
         let session = &self.sessions[id];
-        session.waiting <= self.limits.requests_per_client / 2
-            && session.expected_bytes() <= self.limits.reply_bytes_per_client / 2
+        session.waiting <= session.resumes_at && session.expected_bytes() <= self.limits.reply_bytes_per_client / 2
     }
 
     /// Reply bytes beyond which a client is cut: it asked for more than it takes, faster than the estimate could tell.

@@ -98,6 +98,8 @@ pub struct Shard {
     /// What the plan at hand asked for; empty between requests.
     dispatches: Vec<Dispatch>,
     scratch: Vec<u8>,
+    /// Of the connections that the request at hand was queued on, what the fullest holds.
+    queued_bytes: usize,
     /// The entries of the connection lost at hand; empty between losses.
     lost: Vec<InFlight>,
 
@@ -157,6 +159,7 @@ impl Shard {
             ready: Vec::new(),
             dispatches: Vec::new(),
             scratch: Vec::new(),
+            queued_bytes: 0,
             lost: Vec::new(),
             in_flight: 0,
             late_replies: 0,

@@ -80,9 +80,10 @@ impl Shard {
                 break;
             }
             if self.is_over_limits(id) {
-                self.sessions[id].paused = true;
+                self.pause(id, self.limits.requests_per_client / 2);
                 break;
             }
+            self.queued_bytes = 0;
             match parser.parse(&input[at..]) {
                 Parsed::NeedMore => break,
                 Parsed::Skip(count) => at += count,
@@ -90,6 +91,12 @@ impl Shard {
                     at += request.frame.len();
                     budget -= 1;
                     self.admit(id, &request);
+                    // Its own answers go on with it. A client that waits for none isn't held up by others.
+                    let waiting = self.sessions[id].waiting;
+                    if self.queued_bytes > self.limits.queued_bytes_per_connection / 2 && waiting > 0 {
+                        self.pause(id, waiting / 2);
+                        break;
+                    }
                 }
                 Parsed::Refused { error, consumed, noreply, after } => {
                     at += consumed;
@@ -100,6 +107,13 @@ impl Shard {
         }
         self.sessions[id].parser = Some(parser);
         at
+    }
+
+    /// Handles no more of a session's input until at most `waiting` of its requests wait.
+    fn pause(&mut self, id: SessionId, waiting: usize) {
+        let session = &mut self.sessions[id];
+        session.paused = true;
+        session.resumes_at = waiting;
     }
 
     fn refuse(&mut self, id: SessionId, error: RequestError, noreply: bool, after: AfterRefusal) {
@@ -322,6 +336,7 @@ impl Shard {
             delivered: false,
         });
         connection.unsent += 1;
+        self.queued_bytes = self.queued_bytes.max(connection.queued_bytes());
         request.tries.push(dispatch.try_id);
         request.tries_made += 1;
         self.in_flight += 1;

@@ -57,6 +57,8 @@ pub(crate) struct Session {
     pub(crate) queued: bool,
     /// True while a limit keeps its input from being parsed.
     pub(crate) paused: bool,
+    /// While paused: how many requests may still wait when it goes on.
+    pub(crate) resumes_at: usize,
     /// What the engine was told last.
     pub(crate) reading_off: bool,
     /// Whether and how it ends.

@@ -127,11 +127,16 @@ impl Connection {
         }
     }
 
+    /// Request bytes that the server has not taken in.
+    pub(crate) fn queued_bytes(&self) -> usize {
+        self.out.len() + self.sending_bytes
+    }
+
     /// True when a frame may be queued; it then must be. The largest one isn't counted: one client's large value would
     /// fail everybody's requests, its own next one included, until the server has taken it in. So what is queued is at
     /// most `limit` and one frame.
     pub(crate) fn has_room_for(&mut self, frame_bytes: usize, limit: usize) -> bool {
-        let queued = self.out.len() + self.sending_bytes;
+        let queued = self.queued_bytes();
         let largest = if queued == 0 { frame_bytes } else { self.largest_frame_bytes.max(frame_bytes) };
         // Where the largest has left already, what is behind it may be less.
         if (queued + frame_bytes).saturating_sub(largest) > limit {
