@@ -42,6 +42,7 @@ fn a_drain_waits_for_servers_but_not_for_ever() {
     client.set("k", "v");
     server.freeze();
     client.send("get k\r\n");
+    keyway.metric_becomes("keyway_requests_in_flight", 1.0);
     keyway.signal("INT");
     assert!(client.is_cut());
     assert_eq!(keyway.wait(), 0);
@@ -61,6 +62,7 @@ fn a_second_signal_ends_at_once() {
     client.set("k", "v");
     server.freeze();
     client.send("get k\r\n");
+    keyway.metric_becomes("keyway_requests_in_flight", 1.0);
     keyway.signal("TERM");
     keyway.logged("stopping: waiting at most 600000 ms");
     eventually("it is not ready while it drains", || (keyway.page("/readyz").0 == 503).then_some(()));
