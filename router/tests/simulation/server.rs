@@ -4,6 +4,7 @@ use crate::store::{self, Store};
 use keyway_io_engine::Nanos;
 use keyway_io_engine::sim::{Peer, PeerEnd, PeerOut, Prng};
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::rc::Rc;
 
 /// What it says instead of doing as asked. Clients know by it that nothing was done.
@@ -64,11 +65,23 @@ impl Manners {
 pub(crate) struct Server {
     pub(crate) store: Store,
     pub(crate) manners: Manners,
+    /// The writes it was sent, each of them unlike any other; kept where none may come twice.
+    writes: Option<HashSet<Vec<u8>>>,
 }
 
 impl Server {
-    pub(crate) fn new(manners: Manners) -> Rc<RefCell<Server>> {
-        Rc::new(RefCell::new(Server { store: Store::default(), manners }))
+    /// With `once`, one that panics over a write that it is sent twice.
+    pub(crate) fn new(manners: Manners, once: bool) -> Rc<RefCell<Server>> {
+        let writes = once.then(HashSet::new);
+        Rc::new(RefCell::new(Server { store: Store::default(), manners, writes }))
+    }
+
+    fn note_write(&mut self, frame: &[u8]) {
+        if let Some(writes) = &mut self.writes
+            && frame.ends_with(b"]\r\n")
+        {
+            assert!(writes.insert(frame.to_vec()), "sent twice: {}", frame.escape_ascii());
+        }
     }
 }
 
@@ -108,6 +121,7 @@ impl FakeMc {
 
     fn answer(&mut self, server: &mut Server, frame: &[u8], out: &mut PeerOut) {
         let manners = server.manners;
+        server.note_write(frame);
         if out.prng().chance(manners.busy_ppm) {
             return out.send(BUSY);
         }

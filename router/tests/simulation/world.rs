@@ -81,7 +81,8 @@ impl World {
                 true => Manners::drawn(&mut prng, plot.timeout_ms * MILLI, plot.strays),
                 false => Manners::good(),
             };
-            let server = Server::new(manners);
+            // Without reloads each server has one place in the tree.
+            let server = Server::new(manners, !plot.reloads);
             net.server(&format!("mc{number}"), &address(number), move || FakeMc::new(server.clone()));
         }
         let mut identities = Vec::new();
@@ -297,7 +298,6 @@ impl World {
             cuts: prng.below(3) == 0,
             reads: (self.plot.drain_at.is_none() && prng.below(8) == 0).then(|| prng.between(100, 5000) as usize),
             trust,
-            once: !self.plot.reloads,
             leaving,
         }
     }
