@@ -123,3 +123,26 @@ fn a_large_write_that_cannot_be_kept_is_not_sent_twice() {
     assert_eq!(client.store("set", "large", pattern(2000)), "SERVER_ERROR full\r\n");
     assert_eq!((first.heard().len(), second.heard().len()), (2, 1));
 }
+
+#[test]
+fn bulk_loading_by_a_pipelining_client_is_slowed_down_not_refused() {
+    let server = large();
+    let keyway = Keyway::start(&pool_file(&[&server], "PoolRoute|web", "shards: 1"));
+    for (size, count) in [(1000, 20_000), (10_000, 3_000), (100_000, 300), (1_000_000, 30), (5_000_000, 6)] {
+        let mut client = keyway.client();
+        let value = pattern(size);
+        let mut socket = client.writer();
+        let writing = std::thread::spawn(move || {
+            use std::io::Write;
+            for number in 0..count {
+                let mut frame = format!("set bulk-{} 0 0 {size}\r\n", number % 16).into_bytes();
+                frame.extend_from_slice(&value);
+                frame.extend_from_slice(b"\r\n");
+                socket.write_all(&frame).expect("all of it is taken");
+            }
+        });
+        let stored = (0..count).filter(|_| client.reply() == b"STORED\r\n").count();
+        assert_eq!(stored, count, "values of {size} bytes");
+        writing.join().expect("the writer");
+    }
+}
