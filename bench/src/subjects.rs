@@ -154,10 +154,9 @@ impl Subject {
         let write = |name: &str, text: &str| {
             scratch.write(name, text).map(|path| path.display().to_string()).map_err(|error| error.to_string())
         };
-        let another_port = || free_port().map_err(|error| error.to_string());
         match &self.kind {
             Kind::Keyway { window, shards, clients } => {
-                let text = keyway_yaml(port, server_port, *window, *clients, [another_port()?, another_port()?]);
+                let text = keyway_yaml(port, server_port, *window, *clients);
                 let file = write(&format!("router-{port}.yaml"), &text)?;
                 Ok(["-f", &file, "-n", &shards.to_string()].map(str::to_owned).to_vec())
             }
@@ -168,7 +167,8 @@ impl Subject {
                 );
                 let file = write(&format!("nutcracker-{port}.yml"), &text)?;
                 let at = |name: &str| scratch.file(&format!("nutcracker-{port}.{name}")).display().to_string();
-                let (log, pid, stats) = (at("log"), at("pid"), another_port()?.to_string());
+                let (log, pid, stats) =
+                    (at("log"), at("pid"), free_port().map_err(|error| error.to_string())?.to_string());
                 Ok(["-c", &file, "-o", &log, "-p", &pid, "-a", "127.0.0.1", "-s", &stats].map(str::to_owned).to_vec())
             }
             Kind::Floor { window } => {
@@ -185,14 +185,13 @@ impl Subject {
 }
 
 /// A configuration of one pool with one server, as a user would write it.
-fn keyway_yaml(port: u16, server_port: u16, window: Window, clients: usize, other_ports: [u16; 2]) -> String {
-    let [metrics_port, admin_port] = other_ports;
+fn keyway_yaml(port: u16, server_port: u16, window: Window, clients: usize) -> String {
     let batching = window.yaml();
     format!(
         "listeners:\n  - {{address: \"tcp://127.0.0.1:{port}\", protocol: memcached, route: main}}\npools:\n  \
          bench: {{protocol: memcached, servers: [\"127.0.0.1:{server_port}\"]}}\nroutes:\n  \
-         main: PoolRoute|bench\nmetrics: {{address: \"127.0.0.1:{metrics_port}\"}}\n\
-         admin: {{address: \"127.0.0.1:{admin_port}\"}}\nbatching: {batching}\nlimits: {{clients: {clients}}}\n"
+         main: PoolRoute|bench\nmetrics: {{address: \"127.0.0.1:0\"}}\n\
+         admin: {{address: off}}\nbatching: {batching}\nlimits: {{clients: {clients}}}\n"
     )
 }
 

@@ -167,6 +167,8 @@ fn tcp_socket(address: SocketAddr, stack: Stack) -> io::Result<Socket> {
     socket.set_reuse_address(true)?;
     // Inherited by what is accepted, which spares a call per connection.
     socket.set_tcp_nodelay(true)?;
+    // Likewise: a client whose host vanished is found out by the kernel.
+    socket.set_keepalive(true)?;
     if address.is_ipv6() {
         // `[::]` beside `0.0.0.0` on one port is the usual configuration.
         socket.set_only_v6(stack == Stack::Own)?;

@@ -123,7 +123,7 @@ struct Arguments {
     #[argh(option, short = 'r', arg_name = "ms", from_str_fn(timeout_flag))]
     timeout_ms: Option<u64>,
 
-    /// bytes queued per connection to a server (default: 1048576)
+    /// bytes queued per connection to a server (default: 16777216)
     #[argh(option, short = 'b', arg_name = "bytes", from_str_fn(buffer_flag))]
     buffer_size: Option<u64>,
 

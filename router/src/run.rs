@@ -11,6 +11,7 @@ use crate::messages::{FromShard, ToShard};
 use crate::shard::Shard;
 use crate::table::{ServerKey, Table};
 use futures_lite::future;
+use keyway_io_engine::mailbox::mailbox_of;
 use keyway_io_engine::placement::{Placement, raise_limits};
 use keyway_io_engine::{
     Address, Batching, Io, Listener, Nanos, Receiver, RingConfig, RingEngine, Sender, Wait, bind, bind_all_addresses,
@@ -21,6 +22,8 @@ use std::time::{Duration, Instant};
 
 /// Connections waiting to be accepted, per listening socket; the kernel cuts it to net.core.somaxconn.
 const BACKLOG: i32 = 4096;
+/// Messages a shard's mailbox holds: one for every server there can be, and what else is said meanwhile.
+const SHARD_MESSAGES: usize = 2 * control::MAX_SERVER_KEYS;
 /// Connections a ring holds beyond clients and servers: those refused with a word, and those lingering.
 const SPARE_CONNECTIONS: usize = 1024;
 /// Longest of those turns, in nanoseconds.
@@ -71,7 +74,6 @@ pub fn run(options: &RunOptions) -> Result<(), String> {
         log::info!("listening on {}", Spoken(listener.address()));
     }
     tell_addresses(&senders, &loaded);
-    let threads = start_shards(&placement, inputs)?;
 
     let control_inputs = ControlInputs {
         started,
@@ -85,7 +87,9 @@ pub fn run(options: &RunOptions) -> Result<(), String> {
         reload: reloader(options.clone(), config.listeners.clone()),
         embedded: embedded_at,
     };
+    // Before the shards: when the metrics port is taken, no client should have been let in.
     let finished = start_control(&placement, control_inputs)?;
+    let threads = start_shards(&placement, inputs)?;
     log::info!(
         "keyway {} serves with {shards} shard(s) on Linux {}; worst-case memory: {}",
         env!("CARGO_PKG_VERSION"),
@@ -148,7 +152,7 @@ fn shard_inputs(
     let mut inputs = Vec::new();
     let upstream: usize = config.identities().iter().map(|identity| usize::from(identity.connection.connections)).sum();
     for number in 0..shards {
-        let (sender, inbox) = mailbox().map_err(out_of_descriptors)?;
+        let (sender, inbox) = mailbox_of(SHARD_MESSAGES).map_err(out_of_descriptors)?;
         let connections = table.limits.clients_per_shard + 2 * upstream + SPARE_CONNECTIONS;
         let ring = RingConfig {
             doorbell: Some(inbox.doorbell()),

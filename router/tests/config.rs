@@ -176,7 +176,7 @@ fn what_is_left_out_has_its_default() {
     assert_eq!(config.admin.as_ref().map(ToString::to_string).as_deref(), Some("tcp://127.0.0.1:9091"));
     assert_eq!(format!("{:?}", config.batching), "Batching { mode: Adaptive, max_delay_us: 100 }");
     assert_eq!((config.shards, config.limits.clients_per_shard), (Shards::Auto, 10_000));
-    assert_eq!((config.limits.value_bytes, config.limits.queued_bytes_per_connection), (64 << 20, 1 << 20));
+    assert_eq!((config.limits.value_bytes, config.limits.queued_bytes_per_connection), (64 << 20, 16 << 20));
     assert_eq!((config.health.interval, config.dns_ttl), (Duration::from_secs(10), Duration::from_secs(30)));
     assert_eq!((config.health.failures, config.health.successes), (3, 2));
     assert_eq!(config.embedded_memory_bytes, 64 << 20);

@@ -371,6 +371,8 @@ fn socket_for(address: &Address) -> io::Result<(Socket, SockAddr)> {
         Address::Tcp(address) => {
             let socket = Socket::new(Domain::for_address(*address), Type::STREAM, None)?;
             socket.set_tcp_nodelay(true)?;
+            // A host that vanished says nothing: the kernel finds out, in hours, by its own settings.
+            socket.set_keepalive(true)?;
             Ok((socket, (*address).into()))
         }
         Address::Unix(path) => Ok((Socket::new(Domain::UNIX, Type::STREAM, None)?, SockAddr::unix(path)?)),

@@ -421,16 +421,16 @@ pub static LIMITS: Section = Section {
         ),
         number(
             "queued_bytes_per_connection",
-            1 << 20,
+            16 << 20,
             4096,
             1 << 30,
             "Most request bytes queued on one connection to a server; beyond that requests fail with `queue_full`. `-b` overrides.",
         ),
         number(
             "requests_per_connection",
-            16_384,
-            1,
             65_536,
+            1,
+            1 << 20,
             "Most requests in flight on one connection to a server; beyond that they fail with `queue_full`.",
         ),
         number(

@@ -18,6 +18,8 @@ use std::time::Duration;
 
 /// First delay between checks of a server that is in doubt.
 const FAST: Duration = Duration::from_millis(500);
+/// Longest delay between checks of a server that is down, where the interval isn't shorter: it is back within seconds.
+const SLOWEST: Duration = Duration::from_secs(2);
 /// A server that was up this long has recovered for good.
 const STABLE: Duration = Duration::from_secs(60);
 
@@ -209,7 +211,7 @@ impl Health {
     /// The delay now, and a longer one the next time.
     fn grow_backoff(&mut self, settings: &HealthSettings) -> Duration {
         let delay = self.backoff.min(settings.interval);
-        self.backoff = (self.backoff * 3 / 2).min(settings.interval.max(FAST));
+        self.backoff = (self.backoff * 3 / 2).min(settings.interval.min(SLOWEST).max(FAST));
         delay
     }
 

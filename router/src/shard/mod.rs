@@ -85,8 +85,8 @@ pub struct Shard {
     /// Connections of servers that are gone, to be used again.
     free_connections: Vec<Range<usize>>,
     servers_may_be_unused: bool,
-    /// By `Conn::index`.
-    roles: Vec<Role>,
+    /// By `Conn::index`, with the generation it was given to: what is told of an earlier one goes to nobody.
+    roles: Vec<(u32, Role)>,
     buffers: Buffers,
     /// Bytes held for all clients, as charged last: input, replies, and large requests kept for a second try.
     buffered_bytes: usize,
@@ -233,15 +233,18 @@ impl Shard {
     }
 
     fn role(&self, conn: Conn) -> Role {
-        self.roles.get(conn.index as usize).copied().unwrap_or(Role::None)
+        match self.roles.get(conn.index as usize) {
+            Some(&(generation, role)) if generation == conn.generation => role,
+            Some(_) | None => Role::None,
+        }
     }
 
     fn set_role(&mut self, conn: Conn, role: Role) {
         let index = conn.index as usize;
         if index >= self.roles.len() {
-            self.roles.resize(index + 1, Role::None);
+            self.roles.resize(index + 1, (0, Role::None));
         }
-        self.roles[index] = role;
+        self.roles[index] = (conn.generation, role);
     }
 
     /// The next 64 bits of a xorshift generator: jitter, nothing else.

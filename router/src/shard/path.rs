@@ -89,7 +89,8 @@ impl Shard {
                 Parsed::Skip(count) => at += count,
                 Parsed::Request(request) => {
                     at += request.frame.len();
-                    budget -= 1;
+                    // A get of many keys is as many requests.
+                    budget = budget.saturating_sub(request.key_count.max(1));
                     self.admit(id, &request);
                     // Its own answers go on with it. A client that waits for none isn't held up by others.
                     let waiting = self.sessions[id].waiting;
