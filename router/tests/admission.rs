@@ -43,7 +43,8 @@ const SERVER: Conn = Conn { index: 1, generation: 0 };
 
 /// A shard with one client and one server.
 fn shard() -> (Shard, Sender<ToShard>, Receiver<FromShard>) {
-    let yaml = b"pools: {p: {servers: ['127.0.0.1:1']}}\nroute: PoolRoute|p";
+    let yaml = b"pools: {p: {servers: ['127.0.0.1:1']}}\nroute: PoolRoute|p\n\
+        limits: {queued_bytes_per_connection: 1048576}";
     let config = Config::parse(yaml, "test", &Overrides::default()).unwrap_or_else(|errors| panic!("{errors}"));
     let mut place = None;
     let table = config.table(1, &mut |identity: &ServerIdentity| {

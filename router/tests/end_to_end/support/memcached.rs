@@ -79,6 +79,17 @@ impl Memcached {
     /// Stops it where it stands: it accepts connections and answers nothing.
     pub(crate) fn freeze(&self) {
         signal(self.process.id(), "STOP");
+        // The signal stops each thread when the kernel next looks at it, and one of them may answer until then.
+        eventually("every thread of it has stopped", || self.is_stopped().then_some(()));
+    }
+
+    fn is_stopped(&self) -> bool {
+        let Ok(tasks) = std::fs::read_dir(format!("/proc/{}/task", self.process.id())) else { return false };
+        tasks.flatten().all(|task| {
+            let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            // The state follows the name, which ends at the last bracket.
+            stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+        })
     }
 
     pub(crate) fn thaw(&self) {
