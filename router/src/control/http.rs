@@ -73,11 +73,26 @@ pub fn bind(address: &ListenAddress) -> Result<TcpListener, String> {
 /// glommio binds with SO_REUSEPORT, which would let a second process take the port silently; binding it without first
 /// finds that out.
 fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
-    drop(std::net::TcpListener::bind(address)?);
+    match std::net::TcpListener::bind(address) {
+        Ok(probe) => drop(probe),
+        // Connections of the process before us that linger in TIME_WAIT keep the probe out, but not glommio's socket.
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_refused(address) => {}
+        Err(error) => return Err(error),
+    }
     TcpListener::bind(address).map_err(|error| match error {
         GlommioError::IoError(error) => error,
         other => io::Error::other(other.to_string()),
     })
+}
+
+/// True when nobody listens there.
+fn is_refused(mut address: SocketAddr) -> bool {
+    if address.ip().is_unspecified() {
+        let loopback = if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
+        address.set_ip(loopback);
+    }
+    let connected = std::net::TcpStream::connect_timeout(&address, Duration::from_millis(500));
+    connected.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 /// Serves for ever. `ask` hands a question to the control loop; false when it can't take one.
