@@ -220,11 +220,6 @@ impl Shard {
         &mut self.metrics
     }
 
-    /// How many clients there are.
-    pub fn clients(&self) -> usize {
-        self.sessions.len()
-    }
-
     /// Tells the control plane. Its mailbox is only full when it is stuck, and then there is nobody to tell but the log.
     fn report(&mut self, message: FromShard) {
         if let Err(error) = self.outbox.send(message) {
