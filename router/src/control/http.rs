@@ -27,6 +27,9 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the peer is given to close first, so that no reset cuts the answer.
 const LINGER: Duration = Duration::from_secs(1);
+/// How often a port in use is tried again at start, and the pause before each: one second in all.
+const BIND_RETRIES: u32 = 20;
+const BIND_PAUSE: Duration = Duration::from_millis(50);
 /// Pause after a failed accept: out of descriptors passes, spinning doesn't help.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
@@ -58,16 +61,28 @@ pub type Asked = (Question, LocalSender<Answer>);
 /// Binds `address`, and says what stands against it.
 pub fn bind(address: &ListenAddress) -> Result<TcpListener, String> {
     let bound = match address {
-        ListenAddress::Tcp(address) => bind_tcp(*address),
-        ListenAddress::AllTcp(port) => match bind_tcp(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), *port)) {
+        ListenAddress::Tcp(address) => bind_patiently(*address),
+        ListenAddress::AllTcp(port) => match bind_patiently(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), *port)) {
             Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => {
-                bind_tcp(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), *port))
+                bind_patiently(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), *port))
             }
             bound => bound,
         },
         ListenAddress::Unix(_) => Err(io::Error::other("metrics are served over TCP only")),
     };
     bound.map_err(|error| format!("can't serve metrics on {address}: {error}"))
+}
+
+/// The kernel tears the rings of a process that ended down a moment after it, and a listening socket with them: a restart
+/// at once may meet it. Called before anything is served, so it may block.
+fn bind_patiently(address: SocketAddr) -> io::Result<TcpListener> {
+    for _ in 0..BIND_RETRIES {
+        match bind_tcp(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => std::thread::sleep(BIND_PAUSE),
+            bound => return bound,
+        }
+    }
+    bind_tcp(address)
 }
 
 /// glommio binds with SO_REUSEPORT, which would let a second process take the port silently; binding it without first
