@@ -26,6 +26,12 @@ pub enum ToShard {
     Stats(Arc<StatsSummary>),
     /// Stop accepting, answer what was read, close; report `Drained`, at the latest after this time.
     Drain(Duration),
+    /// What became of requests given to the async log. Each ticket is answered once, unless this mailbox is full.
+    Spooled {
+        /// The tickets of `SpoolRequest`s. True when the entry is durable, as far as `async_log.sync` asks for it; false
+        /// when it was not kept: the log is off, full or broken, or knows no such server.
+        tickets: Vec<(u64, bool)>,
+    },
 }
 
 /// From a shard to the control plane's mailbox.
@@ -52,4 +58,21 @@ pub enum FromShard {
         /// Clients that were cut because the time was up.
         cut: usize,
     },
+    /// An invalidation that its server could not be given: to be kept, and sent once the server is back.
+    Spool(Box<SpoolRequest>),
+}
+
+/// One entry for the async log. The answer is in `ToShard::Spooled`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpoolRequest {
+    /// The shard that asks, and is to be answered.
+    pub shard: usize,
+    /// Comes back with the answer; means nothing here.
+    pub ticket: u64,
+    /// The server that did not get it.
+    pub server: ServerKey,
+    /// The log's name, which goes into the file: mcrouter's `asynclog_name`, by default the pool's name.
+    pub name: String,
+    /// The whole command as text, `\r\n` included: `delete key\r\n`.
+    pub frame: Vec<u8>,
 }

@@ -127,6 +127,11 @@ impl Control {
                 }
                 log::info!("shard {shard} has drained, {cut} clients cut");
             }
+            FromShard::Spool(request) => {
+                if let Some(link) = self.shards.get(request.shard) {
+                    link.tell(ToShard::Spooled { tickets: vec![(request.ticket, false)] });
+                }
+            }
         }
     }
 

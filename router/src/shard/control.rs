@@ -23,6 +23,8 @@ impl Shard {
             ToShard::Snapshot => self.send_snapshot(io),
             ToShard::Stats(stats) => self.stats = Some(stats),
             ToShard::Drain(longest) => self.start_drain(io, longest),
+            // For requests that wait for the async log: none does yet.
+            ToShard::Spooled { .. } => {}
         }
     }
 

@@ -178,6 +178,9 @@ impl World {
                     self.repairs.push((at, Repair::Up(key)));
                 }
                 FromShard::Drained { cut, .. } => self.drained = Some(cut),
+                FromShard::Spool(request) => {
+                    self.tell(ToShard::Spooled { tickets: vec![(request.ticket, false)] });
+                }
                 FromShard::Snapshot { metrics, .. } => assert!(metrics.in_flight <= 1 << 20),
             }
         }
