@@ -10,6 +10,7 @@ pub mod embedded;
 pub mod explain;
 pub mod messages;
 pub mod metrics;
+pub mod moved_keys;
 pub mod run;
 pub mod shard;
 pub mod table;

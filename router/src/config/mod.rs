@@ -7,6 +7,7 @@
 
 mod address;
 mod error;
+mod json;
 pub mod keys;
 mod memory;
 mod overrides;
@@ -18,6 +19,7 @@ mod tree;
 
 pub use address::{ListenAddress, ServerAddress};
 pub use error::{ConfigErrors, Fault, MAX_FAULTS, Place, Position};
+pub use json::quoted;
 pub use memory::MemoryBound;
 pub use overrides::Overrides;
 pub use pools::{ConnectionSettings, MAX_POOLS, ORDERED_POOL, Pool, Server};
