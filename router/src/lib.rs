@@ -14,3 +14,4 @@ pub mod moved_keys;
 pub mod run;
 pub mod shard;
 pub mod table;
+pub mod trouble;

@@ -1,8 +1,10 @@
 //! What the control plane and the shards tell each other. Nothing else crosses cores.
 
 use crate::metrics::{ShardMetrics, StatsSummary};
-use crate::table::{ServerKey, Table};
+use crate::table::{ServerKey, Standing, Table};
+use crate::trouble::{Suspicion, Trouble};
 use keyway_io_engine::Address;
+use keyway_policies::ServerId;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,8 +19,17 @@ pub enum ToShard {
         key: ServerKey,
         /// True when it takes requests.
         up: bool,
+        /// What took it out, when it is down.
+        why: Option<Trouble>,
         /// Where it is; `None` until its name is resolved.
         address: Option<Address>,
+    },
+    /// What became of servers in their pools. What isn't named stays as it was; all of a new table are as `Standing::default`.
+    Standings {
+        /// `Table::generation` of the table that the ids belong to.
+        generation: u64,
+        /// Each server that changed.
+        changes: Arc<[(ServerId, Standing)]>,
     },
     /// Send a copy of the counters up.
     Snapshot,
@@ -37,12 +48,14 @@ pub enum ToShard {
 /// From a shard to the control plane's mailbox.
 #[derive(Debug)]
 pub enum FromShard {
-    /// A server failed `failures_until_down` times in a row here; the shard treats it as down until told otherwise.
+    /// A server failed too often here; the shard treats it as down until told otherwise.
     Suspect {
-        /// Which.
+        /// Which shard says so.
+        shard: usize,
+        /// Which server.
         key: ServerKey,
-        /// The last failure's name.
-        why: &'static str,
+        /// By which rule.
+        suspicion: Suspicion,
     },
     /// A copy of the counters.
     Snapshot {

@@ -195,7 +195,8 @@ fn tell_addresses(shards: &[Sender<ToShard>], loaded: &Loaded) {
     let mut messages = Vec::new();
     for server in &loaded.servers {
         if let Target::Address(address) = &server.target {
-            let told = |key: &ServerKey| ToShard::Server { key: *key, up: true, address: Some(address.clone()) };
+            let told =
+                |key: &ServerKey| ToShard::Server { key: *key, up: true, why: None, address: Some(address.clone()) };
             messages.extend(server.keys.iter().map(told));
         }
     }
@@ -277,7 +278,7 @@ fn start_control(placement: &Placement, mut inputs: ControlInputs) -> Result<mps
         .map_err(|error| error.to_string())?;
     let addresses = is_serving.recv().map_err(|_| "the control plane ended before it was ready".to_string())??;
     for address in addresses {
-        log::info!("metrics on http://{address}/metrics (also /healthz, /readyz)");
+        log::info!("metrics on http://{address}/metrics (also /events, /healthz, /readyz)");
     }
     Ok(finished)
 }

@@ -3,6 +3,7 @@
 //! Built by `config`, published by the control plane as an `Arc`, never changed. Requests in flight finish on the table
 //! they started with.
 
+use crate::trouble::DownRules;
 use keyway_policies::Routes;
 use std::time::Duration;
 
@@ -35,6 +36,57 @@ pub struct TablePool {
     pub timeout: Duration,
     /// Longest time for a request with all its tries.
     pub deadline: Duration,
+    /// How many failures take one of its servers out.
+    pub down: DownRules,
+}
+
+/// What the control plane says of a server in one pool, beside whether it is healthy: a server has one health and may stand
+/// differently in each of its pools.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The share of its keys that it gets while it is healthy, in 255ths.
+    pub share: u8,
+    /// What becomes of its keys while it isn't.
+    pub when_down: WhenDown,
+}
+
+/// What a pool does with a server that is down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenDown {
+    /// Its keys go by the pool's `on_down`.
+    LeftOut,
+    /// It is asked all the same: too many others of the pool are down.
+    Asked,
+    /// Its keys fail: so many others were ejected that the rest of the pool can't take these too.
+    Fails,
+}
+
+impl Standing {
+    /// All of a server's keys, in 255ths.
+    pub const ALL: u8 = 255;
+
+    /// The share of its keys that routes send to it now.
+    pub fn share_now(self, healthy: bool) -> u8 {
+        match (healthy, self.when_down) {
+            (true, _) => self.share,
+            (false, WhenDown::LeftOut) => 0,
+            (false, WhenDown::Asked | WhenDown::Fails) => Standing::ALL,
+        }
+    }
+
+    /// True when a request that routes sent to it is to be queued, and not to fail.
+    pub fn is_asked(self, healthy: bool) -> bool {
+        match self.when_down {
+            WhenDown::LeftOut | WhenDown::Fails => healthy,
+            WhenDown::Asked => true,
+        }
+    }
+}
+
+impl Default for Standing {
+    fn default() -> Standing {
+        Standing { share: Standing::ALL, when_down: WhenDown::LeftOut }
+    }
 }
 
 /// A named route tree.
@@ -74,8 +126,6 @@ pub struct TableLimits {
     pub max_replay_bytes: usize,
     /// Replies in a row that may fail to come before an upstream connection is closed.
     pub timeouts_per_connection: u32,
-    /// Consecutive failures (timeouts, refused or lost connections) after which a shard takes a server for down.
-    pub failures_until_down: u32,
 }
 
 /// Everything a shard needs to route.

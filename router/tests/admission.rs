@@ -54,7 +54,7 @@ fn shard() -> (Shard, Sender<ToShard>, Receiver<FromShard>) {
     let Some(ServerAddress::Ip(address)) = place else { panic!("an address") };
     let (to_shard, inbox) = mailbox().expect("a descriptor");
     let (outbox, from_shard) = mailbox().expect("a descriptor");
-    let told = ToShard::Server { key: ServerKey(0), up: true, address: Some(Address::Tcp(address)) };
+    let told = ToShard::Server { key: ServerKey(0), up: true, why: None, address: Some(Address::Tcp(address)) };
     to_shard.send(told).expect("room");
     (Shard::new(0, Arc::new(table), inbox, outbox, 1), to_shard, from_shard)
 }

@@ -86,7 +86,7 @@ impl Harness {
         for (key, identity) in (0..).zip(&identities) {
             let ServerAddress::Ip(address) = identity.address else { panic!("an address") };
             let address = Some(Address::Tcp(address));
-            to_shard.send(ToShard::Server { key: ServerKey(key), up: true, address }).expect("room");
+            to_shard.send(ToShard::Server { key: ServerKey(key), up: true, why: None, address }).expect("room");
         }
         let mut harness = Harness {
             shard,

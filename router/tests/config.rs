@@ -3,6 +3,7 @@
 
 use keyway::config::{Config, ListenAddress, MAX_FILE_BYTES, Overrides, Route, ServerIdentity, Shards};
 use keyway::table::ServerKey;
+use keyway::trouble::DownRules;
 use keyway_policies::{Distribution, HealthView, KeyHash, OnDown, RequestView};
 use keyway_protocol::Operation;
 use std::collections::HashMap;
@@ -68,7 +69,8 @@ limits:
   max_replay_bytes: 19
   timeouts_per_connection: 20
   drain_ms: 21
-health: {interval_ms: 1000, timeout_ms: 22, failures: 4, successes: 5}
+health: {interval_ms: 1000, timeout_ms: 22, failures: 4, connect_failures: 6, failure_percent: 7, successes: 5,
+  probe_initial_ms: 31, probe_max_ms: 32, min_down_ms: 33, max_down_ms: 34}
 dns: {ttl_ms: 2000}
 embedded: {memory_bytes: 1048576}
 "#;
@@ -162,10 +164,19 @@ fn every_key_of_the_full_form_arrives() {
     assert_eq!((limits.retrieval_line_bytes, limits.requests_per_client), (4096, 15));
     assert_eq!((limits.reply_bytes_per_client, limits.queued_bytes_per_connection), (4097, 4098));
     assert_eq!((limits.requests_per_connection, limits.max_replay_bytes), (18, 19));
-    assert_eq!((limits.timeouts_per_connection, limits.failures_until_down), (20, 4));
+    assert_eq!(limits.timeouts_per_connection, 20);
     assert_eq!((config.drain, config.dns_ttl), (Duration::from_millis(21), Duration::from_secs(2)));
     assert_eq!((config.health.interval, config.health.timeout), (Duration::from_secs(1), Duration::from_millis(22)));
-    assert_eq!((config.health.failures, config.health.successes), (4, 5));
+    let down = DownRules { failures: 4, connect_failures: 6, failure_percent: 7 };
+    assert_eq!((config.health.down, config.health.successes), (down, 5));
+    assert_eq!(
+        (config.health.probe_initial, config.health.probe_max),
+        (Duration::from_millis(31), Duration::from_millis(32))
+    );
+    assert_eq!(
+        (config.health.min_down, config.health.max_down),
+        (Duration::from_millis(33), Duration::from_millis(34))
+    );
     assert_eq!(config.embedded_memory_bytes, 1 << 20);
 }
 
@@ -178,7 +189,8 @@ fn what_is_left_out_has_its_default() {
     assert_eq!((config.shards, config.limits.clients_per_shard), (Shards::Auto, 10_000));
     assert_eq!((config.limits.value_bytes, config.limits.queued_bytes_per_connection), (64 << 20, 16 << 20));
     assert_eq!((config.health.interval, config.dns_ttl), (Duration::from_secs(10), Duration::from_secs(30)));
-    assert_eq!((config.health.failures, config.health.successes), (3, 2));
+    let down = DownRules { failures: 3, connect_failures: 2, failure_percent: 0 };
+    assert_eq!((config.health.down, config.health.successes), (down, 2));
     assert_eq!(config.embedded_memory_bytes, 64 << 20);
 }
 

@@ -8,6 +8,7 @@ use keyway::control::{ControlInputs, Finished, Loaded, ServerKeys, run};
 use keyway::messages::{FromShard, ToShard};
 use keyway::metrics::{ShardMetrics, write_stats};
 use keyway::table::ServerKey;
+use keyway::trouble::{Rule, Suspicion, Trouble};
 use keyway_io_engine::Address;
 use keyway_io_engine::mailbox::{Receiver, Sender, mailbox};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -168,9 +169,17 @@ impl Plane {
 
     fn until_server(&mut self, key: u32, up: bool) -> Option<Address> {
         self.until(&format!("server {key} up: {up}"), |message| match message {
-            ToShard::Server { key: ServerKey(told), up: said, address } if (told, said) == (key, up) => Some(address),
+            ToShard::Server { key: ServerKey(told), up: said, address, .. } if (told, said) == (key, up) => {
+                Some(address)
+            }
             _ => None,
         })
+    }
+
+    /// The shard takes a server for down.
+    fn suspect(&self, key: u32, last: Trouble) {
+        let suspicion = Suspicion { rule: Rule::InARow(3), last };
+        self.outbox.send(FromShard::Suspect { shard: 0, key: ServerKey(key), suspicion }).expect("room");
     }
 
     fn until_stats(&mut self) -> String {
@@ -239,7 +248,7 @@ fn servers_go_down_and_come_back() {
         assert_eq!(plane.get("/readyz").0, 200, "{what}");
     }
 
-    plane.outbox.send(FromShard::Suspect { key: ServerKey(0), why: "timeout" }).expect("room");
+    plane.suspect(0, Trouble::Timeout);
     plane.until_server(0, false);
     plane.until_server(0, true);
     assert_eq!(plane.drain(), Finished::Drained { cut: 3 });
@@ -251,7 +260,7 @@ fn nobody_listens_there() {
     let mut plane = Plane::start(&[gone.to_string()]);
     plane.until_server(0, false);
     // A suspicion of what is down already is answered too.
-    plane.outbox.send(FromShard::Suspect { key: ServerKey(0), why: "unavailable" }).expect("room");
+    plane.suspect(0, Trouble::Refused);
     plane.until_server(0, false);
     assert_eq!(plane.drain(), Finished::Drained { cut: 3 });
 }
@@ -332,7 +341,7 @@ fn reloads() {
     let mut told = Vec::new();
     while told.len() < 2 {
         told.push(plane.until("a server", |message| match message {
-            ToShard::Server { key, up: true, address: Some(_) } => Some(key.0),
+            ToShard::Server { key, up: true, address: Some(_), .. } => Some(key.0),
             _ => None,
         }));
     }

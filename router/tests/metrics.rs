@@ -55,7 +55,13 @@ fn facts() -> ProcessFacts {
         |key, name: &str, up| ServerFacts { keys: vec![key], name: name.to_string(), up, ..ServerFacts::default() };
     ProcessFacts {
         servers: vec![server(0, "cache1:11211", true), server(1, "/run/\"odd\".sock", false)],
-        pools: vec![PoolFacts { name: "web".to_string(), servers: 2, servers_up: 1 }],
+        pools: vec![PoolFacts {
+            name: "web".to_string(),
+            servers: 2,
+            servers_up: 1,
+            servers_left_out: 1,
+            fails_open: false,
+        }],
         uptime_seconds: 12.5,
         config_generation: 3,
         config_age_seconds: 4.0,

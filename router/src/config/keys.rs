@@ -3,6 +3,10 @@
 //!
 //! Names are in snake_case; camelCase is accepted for each of them (`key_of`).
 
+mod health;
+
+pub use health::{HEALTH, TKO_TRACKER};
+
 /// A map of the file with its keys.
 #[derive(Debug)]
 pub struct Section {
@@ -258,6 +262,12 @@ pub static POOL: Section = Section {
             kind: Kind::Word { allowed: &["error", "rehash"], unsupported: &[], default: Default::Word("error") },
             meaning: "What PoolRoute does for keys of a server that is down: answer an error, or take the next server the hash gives among the others.",
         },
+        health::TKO_TRACKER_KEY,
+        health::MAX_EJECTED_PERCENT,
+        health::SLOW_START_MS,
+        health::AUTO_EJECT_HOSTS,
+        health::SERVER_RETRY_TIMEOUT,
+        health::SERVER_FAILURE_LIMIT,
     ],
     unsupported: &[
         "kind",
@@ -452,18 +462,6 @@ pub static LIMITS: Section = Section {
     unsupported: &[],
 };
 
-/// When a server is down and up again.
-pub static HEALTH: Section = Section {
-    name: "health",
-    keys: &[
-        number("interval_ms", 10_000, 10, 3_600_000, "Time between two checks of a server. `-H` overrides."),
-        number("timeout_ms", 1000, 1, 600_000, "Longest time for a check."),
-        number("failures", 3, 1, 1000, "Failures in a row, of checks or of requests, after which a server is down."),
-        number("successes", 2, 1, 1000, "Checks in a row that must succeed before it is up again."),
-    ],
-    unsupported: &[],
-};
-
 /// How names are resolved.
 pub static DNS: Section = Section {
     name: "dns",
@@ -528,10 +526,11 @@ pub static POOL_ROUTE: Section = Section {
 pub static LOCAL_ROUTE: Section = Section { name: "LocalRoute", keys: &[TYPE], unsupported: &[] };
 
 /// Every section, in the order of the docs.
-pub static SECTIONS: [&Section; 16] = [
+pub static SECTIONS: [&Section; 17] = [
     &TOP,
     &LISTENER,
     &POOL,
+    &TKO_TRACKER,
     &SERVER,
     &HASH,
     &OPERATION_SELECTOR_ROUTE,

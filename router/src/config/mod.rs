@@ -6,6 +6,7 @@
 //! Never resolves names, opens sockets or looks at the machine: the same text always gives the same `Config`.
 
 mod address;
+mod ejection;
 mod error;
 mod json;
 pub mod keys;
@@ -18,6 +19,7 @@ mod table;
 mod tree;
 
 pub use address::{ListenAddress, ServerAddress};
+pub use ejection::Ejection;
 pub use error::{ConfigErrors, Fault, MAX_FAULTS, Place, Position};
 pub use json::quoted;
 pub use memory::MemoryBound;
@@ -28,6 +30,7 @@ pub use table::ServerIdentity;
 pub use tree::{MAX_DEPTH, MAX_FILE_BYTES};
 
 use crate::table::TableLimits;
+use crate::trouble::DownRules;
 use error::{Faults, Path, did_you_mean, seen};
 use keys::{Section, TOP};
 use keyway_io_engine::batching::{Batching, BatchingMode};
@@ -88,17 +91,25 @@ pub enum Shards {
     Count(usize),
 }
 
-/// When servers are down and up. `TableLimits::failures_until_down` is the same number as `failures`.
+/// When servers are down and up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Health {
     /// Between two checks of a server.
     pub interval: Duration,
     /// Longest time for one.
     pub timeout: Duration,
-    /// Failures in a row until it is down.
-    pub failures: u32,
+    /// How many failures take a server out, where its pool doesn't say.
+    pub down: DownRules,
     /// Successes in a row until it is up.
     pub successes: u32,
+    /// First time between checks of a server that is down.
+    pub probe_initial: Duration,
+    /// Longest time between them.
+    pub probe_max: Duration,
+    /// Least time a server stays down.
+    pub min_down: Duration,
+    /// Least time one stays down that goes down again and again.
+    pub max_down: Duration,
 }
 
 impl Config {
@@ -150,7 +161,7 @@ fn read(top: &Node, overrides: &Overrides, faults: &mut Faults) -> Config {
     let routes = read_all_routes(&top, &pools, faults);
     let listeners = read_listeners(&top, &routes, overrides, faults);
     let health = read_health(&top, overrides, faults);
-    let (limits, drain) = read_limits(&top, overrides, health.failures, faults);
+    let (limits, drain) = read_limits(&top, overrides, faults);
     let dns_ttl_ms = section(&top, "dns", &keys::DNS, faults, |map, faults| map.number("ttl_ms", faults));
     let embedded_memory_bytes =
         section(&top, "embedded", &keys::EMBEDDED, faults, |map, faults| map.number("memory_bytes", faults));
@@ -377,18 +388,21 @@ fn read_health(top: &Map<'_, '_>, overrides: &Overrides, faults: &mut Faults) ->
         Health {
             interval: Duration::from_millis(overrides.health_interval_ms.unwrap_or(interval_ms)),
             timeout: Duration::from_millis(map.number("timeout_ms", faults)),
-            failures: narrow(map.number("failures", faults)),
+            down: DownRules {
+                failures: narrow(map.number("failures", faults)),
+                connect_failures: narrow(map.number("connect_failures", faults)),
+                failure_percent: narrow(map.number("failure_percent", faults)),
+            },
             successes: narrow(map.number("successes", faults)),
+            probe_initial: Duration::from_millis(map.number("probe_initial_ms", faults)),
+            probe_max: Duration::from_millis(map.number("probe_max_ms", faults)),
+            min_down: Duration::from_millis(map.number("min_down_ms", faults)),
+            max_down: Duration::from_millis(map.number("max_down_ms", faults)),
         }
     })
 }
 
-fn read_limits(
-    top: &Map<'_, '_>,
-    overrides: &Overrides,
-    failures_until_down: u32,
-    faults: &mut Faults,
-) -> (TableLimits, Duration) {
+fn read_limits(top: &Map<'_, '_>, overrides: &Overrides, faults: &mut Faults) -> (TableLimits, Duration) {
     section(top, "limits", &keys::LIMITS, faults, |map, faults| {
         let drain = Duration::from_millis(map.number("drain_ms", faults));
         let client_idle = Duration::from_millis(map.number("client_idle_ms", faults));
@@ -408,7 +422,6 @@ fn read_limits(
             requests_per_connection: size("requests_per_connection"),
             max_replay_bytes: size("max_replay_bytes"),
             timeouts_per_connection,
-            failures_until_down,
         };
         (limits, drain)
     })

@@ -4,6 +4,7 @@
 //! aren't called wrong too.
 
 use super::address::{ServerAddress, is_name};
+use super::ejection::{self, Ejection};
 use super::error::{Faults, Path, did_you_mean, seen};
 use super::keys::{HASH, NAME_FORM, POOL, SERVER, SERVER_FORMS};
 use super::overrides::Overrides;
@@ -33,6 +34,10 @@ pub struct Pool {
     pub tag: Option<HashTag>,
     /// What PoolRoute does for keys of a server that is down.
     pub on_down: OnDown,
+    /// What becomes of servers that are down, or come back.
+    pub ejection: Ejection,
+    /// Failures in a row that take a server out, where the pool has a number of its own.
+    pub failure_limit: Option<u32>,
     /// What holds for each connection.
     pub connection: ConnectionSettings,
     /// Longest time for a request with all its tries.
@@ -135,12 +140,17 @@ fn read_pool(
     };
     let (timeout_ms, deadline_ms) = overrides.timeout_ms.map_or((timeout_ms, deadline_ms), |ms| (ms, 2 * ms));
     let connections = overrides.connections.unwrap_or(map.number("connections", faults));
+    let ejects = map.word("auto_eject_hosts", faults) == "true";
+    let on_down = read_on_down(map, ejects, faults);
+    let (ejection, failure_limit) = ejection::read(map, on_down, ejects, servers.len(), faults);
     Pool {
         name: name.to_owned(),
         servers,
         distribution: distribution.unwrap_or(Distribution::Ch3),
         tag,
-        on_down: OnDown::from_name(map.word("on_down", faults)).unwrap_or(OnDown::Error),
+        on_down,
+        ejection,
+        failure_limit,
         connection: ConnectionSettings {
             connections: u16::try_from(connections).unwrap_or(u16::MAX),
             connect_timeout: Duration::from_millis(map.number("connect_timeout_ms", faults)),
@@ -148,6 +158,21 @@ fn read_pool(
         },
         deadline: Duration::from_millis(deadline_ms),
     }
+}
+
+/// `auto_eject_hosts` is twemproxy's word for `on_down: rehash`.
+fn read_on_down(map: &Map<'_, '_>, ejects: bool, faults: &mut Faults) -> OnDown {
+    let on_down = map.word("on_down", faults);
+    if !ejects {
+        return OnDown::from_name(on_down).unwrap_or(OnDown::Error);
+    }
+    if let Some(node) = map.find("on_down")
+        && on_down != OnDown::Rehash.name()
+    {
+        let problem = format!("{on_down} doesn't go together with auto_eject_hosts, which is on_down: rehash");
+        map.refuse("on_down", node, problem, faults);
+    }
+    OnDown::Rehash
 }
 
 /// `None` stands for a fault, so that nothing is concluded from it.

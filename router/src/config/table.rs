@@ -6,6 +6,7 @@
 use super::pools::{ConnectionSettings, Pool};
 use super::{Config, Route, ServerAddress};
 use crate::table::{ServerKey, Table, TablePool, TableRoute, TableServer};
+use crate::trouble::DownRules;
 use keyway_policies::{BuildError, NodeId, PoolServer, PoolSpec, Routes, RoutesBuilder, ServerId};
 use std::collections::HashMap;
 
@@ -45,6 +46,7 @@ impl Config {
             connect_timeout: pool.connection.connect_timeout,
             timeout: pool.connection.timeout,
             deadline: pool.deadline,
+            down: DownRules { failures: pool.failure_limit.unwrap_or(self.health.down.failures), ..self.health.down },
         });
         let routes = self.routes.iter().map(|named| match build_routes(&named.route, &self.pools) {
             Ok(routes) => TableRoute { name: named.name.clone(), routes },

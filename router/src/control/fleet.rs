@@ -3,15 +3,20 @@
 //! Decides only: it is told results and the time and gives out actions; the control loop carries them out.
 //! Bounds: at most `CHECKS_AT_ONCE` checks and `LOOKUPS_AT_ONCE` lookups are under way; the others wait their turn.
 //!
-//! Invariant: whenever a server's verdict or address changes, and whenever a shard suspected it, a `Publish` follows.
+//! Invariants: whenever a server's verdict or address changes, and whenever a shard suspected it, a `Publish` follows; what
+//! it means for the server's pools is told before it, so that no shard meanwhile gives a server back all its keys.
 
 use super::dns::{self, Choice, Lookups};
+use super::events::{EventKind, Events, FoundBy};
 use super::health::{Health, HealthSettings, State, Verdict};
 use super::servers::{Target, WatchedServer};
+use super::standing::{PoolChange, PoolCount, Standings, WatchedPool};
 use crate::metrics::ServerFacts;
-use crate::table::ServerKey;
+use crate::table::{ServerKey, Standing};
+use crate::trouble::{FailedCheck, Suspicion, Trouble};
 use keyway_io_engine::Address;
-use std::collections::{BTreeMap, VecDeque};
+use keyway_policies::ServerId;
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -38,8 +43,17 @@ pub enum Action {
         keys: Vec<ServerKey>,
         /// True when it takes requests.
         up: bool,
+        /// What took it out, when it is down.
+        why: Option<Trouble>,
         /// Where it is.
         address: Option<Address>,
+    },
+    /// Tell the shards what became of servers in their pools.
+    Stand {
+        /// Of the table the ids belong to.
+        generation: u64,
+        /// Each server that changed.
+        changes: Vec<(ServerId, Standing)>,
     },
     /// Check it; report to `checked`.
     Check {
@@ -75,6 +89,10 @@ pub enum Action {
 pub struct Fleet {
     settings: FleetSettings,
     servers: BTreeMap<u64, Watched>,
+    standings: Standings,
+    /// Of the table whose pools these are.
+    generation: u64,
+    events: Events,
     /// Names servers for their life in the fleet, so that results of one that has left find nobody.
     next_id: u64,
     checks: usize,
@@ -91,6 +109,8 @@ struct Watched {
     /// `None` for an address that needs no lookup.
     name: Option<Lookups>,
     health: Health,
+    /// What took it out; `None` while it is up.
+    trouble: Option<Trouble>,
     downs: u64,
     checks_ok: u64,
     checks_failed: u64,
@@ -102,6 +122,9 @@ impl Fleet {
         Fleet {
             settings,
             servers: BTreeMap::new(),
+            standings: Standings::new(),
+            generation: 0,
+            events: Events::new(),
             next_id: 0,
             checks: 0,
             lookups: 0,
@@ -136,10 +159,19 @@ impl Fleet {
         }
     }
 
+    /// The pools of the table of this generation, after its servers were adopted. What is known of a pool that stays is kept.
+    pub fn adopt_pools(&mut self, pools: Vec<WatchedPool>, generation: u64, now: Duration) {
+        self.standings.adopt(pools);
+        self.generation = generation;
+        self.update_standings(now);
+        // Before the servers are published, as always.
+        self.actions.rotate_right(usize::from(matches!(self.actions.back(), Some(Action::Stand { .. }))));
+    }
+
     /// Takes what is to be published now, for who must tell it together with something else.
     pub fn publications(&mut self) -> Vec<Action> {
-        let (publications, others): (VecDeque<_>, VecDeque<_>) =
-            self.actions.drain(..).partition(|action| matches!(action, Action::Publish { .. }));
+        let is_publication = |action: &Action| matches!(action, Action::Publish { .. } | Action::Stand { .. });
+        let (publications, others): (VecDeque<_>, VecDeque<_>) = self.actions.drain(..).partition(is_publication);
         self.actions = others;
         Vec::from(publications)
     }
@@ -147,6 +179,9 @@ impl Fleet {
     /// What is to be done, all that is due included. Call until `None`.
     pub fn action(&mut self, now: Duration) -> Option<Action> {
         if self.actions.is_empty() {
+            if self.standings.next_due().is_some_and(|at| at <= now) {
+                self.update_standings(now);
+            }
             self.begin_due(now);
         }
         self.actions.pop_front()
@@ -158,7 +193,7 @@ impl Fleet {
             self.servers.values().filter(|_| self.checks < CHECKS_AT_ONCE).filter_map(Watched::next_check).min();
         let lookup =
             self.servers.values().filter(|_| self.lookups < LOOKUPS_AT_ONCE).filter_map(Watched::next_lookup).min();
-        check.into_iter().chain(lookup).min()
+        check.into_iter().chain(lookup).chain(self.standings.next_due()).min()
     }
 
     fn begin_due(&mut self, now: Duration) {
@@ -187,51 +222,118 @@ impl Fleet {
     // --- health ---
 
     /// A check is over.
-    pub fn checked(&mut self, id: u64, epoch: u32, result: Result<(), String>, now: Duration) {
+    pub fn checked(&mut self, id: u64, epoch: u32, result: Result<(), FailedCheck>, now: Duration) {
         self.checks = self.checks.saturating_sub(1);
-        let health = self.settings.health;
+        let settings = self.settings.health;
         let Some(watched) = self.servers.get_mut(&id) else { return };
-        let (verdict, why) = match result {
+        let was_starting = watched.health.state() == State::Starting;
+        let (verdict, trouble, why) = match result {
             Ok(()) => {
                 watched.checks_ok += 1;
-                let why = match watched.health.state() {
-                    State::Starting => "it passed its first check".to_string(),
-                    State::Up { .. } | State::Down { .. } => format!("{} checks in a row passed", health.successes),
+                let why = if was_starting {
+                    "it passed its first check".to_string()
+                } else {
+                    format!("{} checks in a row passed", settings.successes)
                 };
-                (watched.health.passed(epoch, now, &health), why)
+                (watched.health.passed(epoch, now, &settings), None, why)
             }
-            Err(why) => {
+            Err(failed) => {
                 watched.checks_failed += 1;
-                (watched.health.failed(epoch, now, &health), why)
+                let why = if was_starting || settings.failures == 1 {
+                    format!("its check failed: {}", failed.words)
+                } else {
+                    format!("{} checks in a row failed, the last one: {}", settings.failures, failed.words)
+                };
+                (watched.health.failed(epoch, now, &settings), Some((FoundBy::Check, failed.trouble)), why)
             }
         };
-        self.follow(id, verdict, &why, now);
+        self.follow(id, verdict, trouble, &why, now);
     }
 
     /// A shard suspects the server with this key.
-    pub fn suspected(&mut self, key: ServerKey, why: &str, now: Duration) {
+    pub fn suspected(&mut self, shard: usize, key: ServerKey, suspicion: Suspicion, now: Duration) {
         let found = self.servers.iter_mut().find(|(_, watched)| watched.server.keys.contains(&key));
         let Some((id, watched)) = found else { return };
         let (id, verdict) = (*id, watched.health.suspected(now, &self.settings.health));
-        self.follow(id, verdict, &format!("requests to it fail: {why}"), now);
+        let why = format!("{suspicion} (shard {shard})");
+        self.follow(id, verdict, Some((FoundBy::Requests, suspicion.last)), &why, now);
     }
 
-    fn follow(&mut self, id: u64, verdict: Verdict, why: &str, now: Duration) {
+    fn follow(&mut self, id: u64, verdict: Verdict, trouble: Option<(FoundBy, Trouble)>, why: &str, now: Duration) {
         let Some(watched) = self.servers.get_mut(&id) else { return };
-        let host = &watched.server.host;
         match verdict {
             Verdict::Same => return,
+            Verdict::HalfOpen => {
+                let words = watched.half_open_words(&self.settings.health, now);
+                return self.events.add(EventKind::HalfOpen, words, now);
+            }
             Verdict::Again => {}
-            Verdict::CameUp => log::info!("server {host} is up: {why}"),
+            Verdict::CameUp => {
+                watched.trouble = None;
+                self.events.add(EventKind::Up, watched.up_words(why, now), now);
+                self.update_standings(now);
+            }
             Verdict::WentDown => {
-                log::warn!("server {host} is down: {why}");
                 watched.downs += 1;
+                watched.trouble = trouble.map(|(_, trouble)| trouble);
                 if let Some(lookups) = &mut watched.name {
                     lookups.hurry(now);
                 }
+                if let Some((found_by, trouble)) = trouble {
+                    self.events.count_down(found_by, trouble);
+                }
+                self.events.add(EventKind::Down, watched.down_words(why), now);
+                self.update_standings(now);
             }
         }
-        self.actions.push_back(watched.publication());
+        if let Some(watched) = self.servers.get(&id) {
+            self.actions.push_back(watched.publication());
+        }
+    }
+
+    /// What the servers' health means for their pools.
+    fn update_standings(&mut self, now: Duration) {
+        let mut down: HashSet<ServerKey> = HashSet::new();
+        for watched in self.servers.values().filter(|watched| !watched.health.is_up()) {
+            down.extend(&watched.server.keys);
+        }
+        let outcome = self.standings.update(|key| !down.contains(&key), now);
+        if !outcome.standings.is_empty() {
+            self.actions.push_back(Action::Stand { generation: self.generation, changes: outcome.standings });
+        }
+        for (pool, change) in outcome.changes {
+            let (kind, words) = self.pool_words(&pool, &change);
+            self.events.add(kind, words, now);
+        }
+    }
+
+    fn pool_words(&self, pool: &str, change: &PoolChange) -> (EventKind, String) {
+        let host = |key: &ServerKey| {
+            let found = self.servers.values().find(|watched| watched.server.keys.contains(key));
+            found.map_or("that left", |watched| watched.server.host.as_str())
+        };
+        match change {
+            PoolChange::Opened { down } => (
+                EventKind::PoolOpened,
+                format!("pool {pool} fails open: {down} of its servers are down, further ones are asked all the same"),
+            ),
+            PoolChange::Closed { down } => {
+                (EventKind::PoolClosed, format!("pool {pool} no longer fails open: {down} of its servers are down"))
+            }
+            PoolChange::Exempt(key) => {
+                (EventKind::Exempt, format!("pool {pool} asks server {} although it is down: it fails open", host(key)))
+            }
+            PoolChange::Held(key) => (
+                EventKind::Held,
+                format!("pool {pool} has ejected as many servers as it may: the keys of server {} fail", host(key)),
+            ),
+            PoolChange::Returns(key) => {
+                (EventKind::Returns, format!("pool {pool} gives server {} its keys back, a tenth at a time", host(key)))
+            }
+            PoolChange::Returned(key) => {
+                (EventKind::Returned, format!("server {} has all its keys of pool {pool} back", host(key)))
+            }
+        }
     }
 
     // --- names ---
@@ -286,12 +388,13 @@ impl Fleet {
         watched.lookup_ended(true, now, ttl);
         let current = watched.resolved();
         let Some(address) = address.filter(|address| current != Some(*address)) else { return };
-        match current {
-            Some(current) => log::info!("server {} moved from {current} to {address}", watched.server.host),
-            None => log::info!("server {} is at {address}", watched.server.host),
-        }
+        let words = match current {
+            Some(current) => format!("server {} moved from {current} to {address}", watched.server.host),
+            None => format!("server {} is at {address}", watched.server.host),
+        };
+        self.events.add(EventKind::Moved, words, now);
         watched.address = Some(Address::Tcp(address));
-        watched.health.moved(now);
+        watched.health.moved(now, &self.settings.health);
         self.actions.push_back(watched.publication());
     }
 
@@ -329,6 +432,16 @@ impl Fleet {
             .collect()
     }
 
+    /// What happened, and how often.
+    pub fn events(&self) -> &Events {
+        &self.events
+    }
+
+    /// How each pool stands, in the order adopted.
+    pub fn pool_counts(&self) -> Vec<PoolCount> {
+        self.standings.counts()
+    }
+
     /// Lookups that worked, and that failed.
     pub fn count_lookups(&self) -> (u64, u64) {
         (self.lookups_ok, self.lookups_failed)
@@ -342,7 +455,7 @@ impl Watched {
             Target::Name(..) => (None, Some(Lookups::new(now))),
         };
         let health = Health::new(id, now);
-        Watched { server, address, name, health, downs: 0, checks_ok: 0, checks_failed: 0 }
+        Watched { server, address, name, health, trouble: None, downs: 0, checks_ok: 0, checks_failed: 0 }
     }
 
     fn takes_requests(&self) -> bool {
@@ -382,167 +495,43 @@ impl Watched {
     }
 
     fn publication(&self) -> Action {
-        Action::Publish { keys: self.server.keys.clone(), up: self.health.is_up(), address: self.address.clone() }
+        Action::Publish {
+            keys: self.server.keys.clone(),
+            up: self.health.is_up(),
+            why: self.trouble,
+            address: self.address.clone(),
+        }
+    }
+
+    // --- words ---
+
+    fn down_words(&self, why: &str) -> String {
+        let host = &self.server.host;
+        match self.health.relapses() {
+            0 => format!("server {host} is down: {why}"),
+            times => format!(
+                "server {host} is down: {why}; soon after it had come back, {times} times in a row: it stays down longer"
+            ),
+        }
+    }
+
+    fn up_words(&self, why: &str, now: Duration) -> String {
+        let host = &self.server.host;
+        match self.health.down_at() {
+            Some(at) => format!("server {host} is up after {:.1} s down: {why}", now.saturating_sub(at).as_secs_f64()),
+            None => format!("server {host} is up: {why}"),
+        }
+    }
+
+    fn half_open_words(&self, settings: &HealthSettings, now: Duration) -> String {
+        let down_for = self.health.down_at().map_or(0.0, |at| now.saturating_sub(at).as_secs_f64());
+        format!(
+            "server {} passes checks again after {down_for:.1} s down: it takes requests once {} in a row have passed and \
+             its least time down is over",
+            self.server.host, settings.successes
+        )
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SETTINGS: FleetSettings = FleetSettings {
-        health: HealthSettings {
-            interval: Duration::from_secs(10),
-            timeout: Duration::from_secs(1),
-            failures: 3,
-            successes: 2,
-        },
-        dns_ttl: Duration::from_secs(30),
-    };
-
-    fn seconds(seconds: u64) -> Duration {
-        Duration::from_secs(seconds)
-    }
-
-    fn socket(n: u8) -> SocketAddr {
-        SocketAddr::from(([10, 0, 0, n], 11211))
-    }
-
-    fn fixed(n: u8, keys: &[u32]) -> WatchedServer {
-        let target = Target::Address(Address::Tcp(socket(n)));
-        WatchedServer { host: socket(n).to_string(), target, keys: keys.iter().copied().map(ServerKey).collect() }
-    }
-
-    fn named(name: &str, key: u32) -> WatchedServer {
-        let target = Target::Name(name.to_string(), 11211);
-        WatchedServer { host: format!("{name}:11211"), target, keys: vec![ServerKey(key)] }
-    }
-
-    fn actions(fleet: &mut Fleet, now: Duration) -> Vec<Action> {
-        std::iter::from_fn(|| fleet.action(now)).collect()
-    }
-
-    fn publish(key: u32, up: bool, at: Option<u8>) -> Action {
-        Action::Publish { keys: vec![ServerKey(key)], up, address: at.map(|n| Address::Tcp(socket(n))) }
-    }
-
-    fn check(id: u64, epoch: u32, n: u8) -> Action {
-        Action::Check { id, epoch, address: Address::Tcp(socket(n)) }
-    }
-
-    fn look_up(id: u64, name: &str) -> Action {
-        Action::LookUp { id, name: name.to_string(), port: 11211 }
-    }
-
-    #[test]
-    fn a_server_is_published_checked_and_followed() {
-        let mut fleet = Fleet::new(SETTINGS);
-        assert_eq!(fleet.next_due(), None);
-        fleet.adopt(vec![fixed(1, &[0, 7])], SETTINGS, seconds(0));
-        let both =
-            |up| Action::Publish { keys: vec![ServerKey(0), ServerKey(7)], up, address: Some(Address::Tcp(socket(1))) };
-        assert_eq!(actions(&mut fleet, seconds(0)), [both(true), check(1, 0, 1)]);
-        assert_eq!((fleet.next_due(), fleet.count_proven()), (None, (1, 0)));
-        fleet.checked(1, 0, Err("refused".to_string()), seconds(1));
-        assert_eq!(actions(&mut fleet, seconds(1)), [both(false)]);
-        assert_eq!(fleet.up_by_key(8), [false; 8]);
-        for at in [2, 3] {
-            assert_eq!(actions(&mut fleet, seconds(at)), [check(1, 0, 1)]);
-            fleet.checked(1, 0, Ok(()), seconds(at));
-        }
-        assert_eq!(actions(&mut fleet, seconds(3)), [both(true)]);
-        assert_eq!(fleet.up_by_key(8), [true, false, false, false, false, false, false, true]);
-        // Either key will do for a suspicion, and a second one is answered although nothing changes.
-        fleet.suspected(ServerKey(7), "timeout", seconds(4));
-        fleet.suspected(ServerKey(0), "timeout", seconds(4));
-        fleet.suspected(ServerKey(99), "timeout", seconds(4));
-        assert_eq!(actions(&mut fleet, seconds(4)), [both(false), both(false)]);
-        let facts = fleet.facts();
-        assert_eq!((facts[0].downs, facts[0].checks_ok, facts[0].checks_failed, facts[0].up), (2, 2, 1, false));
-    }
-
-    #[test]
-    fn checks_under_way_are_bounded() {
-        let mut fleet = Fleet::new(SETTINGS);
-        fleet.adopt((0..200).map(|n| fixed(n, &[u32::from(n)])).collect(), SETTINGS, seconds(0));
-        let begun = |actions: &[Action]| actions.iter().filter(|action| matches!(action, Action::Check { .. })).count();
-        assert_eq!(begun(&actions(&mut fleet, seconds(0))), CHECKS_AT_ONCE);
-        assert_eq!(fleet.next_due(), None, "only a result makes room");
-        for id in 1..=10 {
-            fleet.checked(id, 0, Ok(()), seconds(0));
-        }
-        assert_eq!(fleet.next_due(), Some(seconds(0)));
-        assert_eq!(begun(&actions(&mut fleet, seconds(0))), 10);
-    }
-
-    #[test]
-    fn a_name_is_looked_up_then_checked_and_moves() {
-        let mut fleet = Fleet::new(SETTINGS);
-        fleet.adopt(vec![named("cache", 0)], SETTINGS, seconds(0));
-        assert_eq!(actions(&mut fleet, seconds(0)), [publish(0, true, None), look_up(1, "cache")]);
-        assert_eq!(fleet.up_by_key(1), [false], "not without an address");
-        fleet.looked_up(1, Err("no such name".to_string()), seconds(0));
-        assert_eq!(actions(&mut fleet, seconds(1)), [look_up(1, "cache")]);
-        fleet.looked_up(1, Ok(vec![socket(1)]), seconds(1));
-        assert_eq!(actions(&mut fleet, seconds(1)), [publish(0, true, Some(1)), check(1, 1, 1)]);
-        fleet.checked(1, 1, Ok(()), seconds(1));
-        actions(&mut fleet, seconds(1));
-
-        // Round robin: nothing happens while the address is among the answers.
-        assert_eq!(actions(&mut fleet, seconds(40)), [check(1, 1, 1), look_up(1, "cache")]);
-        fleet.checked(1, 1, Ok(()), seconds(40));
-        fleet.looked_up(1, Ok(vec![socket(2), socket(1)]), seconds(40));
-        assert_eq!(actions(&mut fleet, seconds(40)), []);
-
-        // No longer given out: the first that answers.
-        actions(&mut fleet, seconds(80));
-        fleet.checked(1, 1, Ok(()), seconds(80));
-        fleet.looked_up(1, Ok(vec![socket(2), socket(3)]), seconds(80));
-        let candidates = vec![socket(2), socket(3)];
-        let expected = Action::Try { id: 1, candidates: candidates.clone(), still_given: false };
-        assert_eq!(actions(&mut fleet, seconds(80)), [expected]);
-        fleet.tried(1, &candidates, false, Some(socket(3)), seconds(81));
-        assert_eq!(actions(&mut fleet, seconds(81)), [publish(0, true, Some(3)), check(1, 2, 3)]);
-        assert_eq!(fleet.count_lookups(), (3, 1));
-    }
-
-    #[test]
-    fn a_server_that_goes_down_is_looked_up_soon() {
-        let mut fleet = Fleet::new(SETTINGS);
-        fleet.adopt(vec![named("cache", 0)], SETTINGS, seconds(0));
-        actions(&mut fleet, seconds(0));
-        fleet.looked_up(1, Ok(vec![socket(1)]), seconds(0));
-        actions(&mut fleet, seconds(0));
-        fleet.checked(1, 1, Ok(()), seconds(0));
-        actions(&mut fleet, seconds(0));
-        fleet.suspected(ServerKey(0), "connection_lost", seconds(5));
-        assert_eq!(actions(&mut fleet, seconds(5)), [publish(0, false, Some(1)), check(1, 2, 1), look_up(1, "cache")],);
-        fleet.looked_up(1, Ok(vec![socket(1), socket(2)]), seconds(5));
-        let candidates = vec![socket(2)];
-        let expected = Action::Try { id: 1, candidates: candidates.clone(), still_given: true };
-        assert_eq!(actions(&mut fleet, seconds(5)), [expected]);
-        fleet.tried(1, &candidates, true, None, seconds(6));
-        assert_eq!(actions(&mut fleet, seconds(6)), [], "both dead: it stays");
-    }
-
-    #[test]
-    fn a_reload_keeps_what_is_known_and_forgets_who_left() {
-        let mut fleet = Fleet::new(SETTINGS);
-        fleet.adopt(vec![fixed(1, &[0]), fixed(2, &[1])], SETTINGS, seconds(0));
-        actions(&mut fleet, seconds(0));
-        fleet.checked(1, 0, Err("refused".to_string()), seconds(0));
-        actions(&mut fleet, seconds(0));
-        // 2 leaves while its check is under way; 3 comes; 1 stays down.
-        fleet.adopt(vec![fixed(3, &[2]), fixed(1, &[0])], SETTINGS, seconds(0));
-        assert_eq!(
-            actions(&mut fleet, seconds(0)),
-            [publish(2, true, Some(3)), publish(0, false, Some(1)), check(3, 0, 3)],
-        );
-        fleet.checked(2, 0, Err("refused".to_string()), seconds(0));
-        assert_eq!(actions(&mut fleet, seconds(0)), []);
-        assert_eq!(fleet.facts().len(), 2);
-        // Back again it starts anew.
-        fleet.adopt(vec![fixed(2, &[1])], SETTINGS, seconds(1));
-        assert_eq!(actions(&mut fleet, seconds(1)), [publish(1, true, Some(2)), check(4, 0, 2)]);
-    }
-}
+mod tests;

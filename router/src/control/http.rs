@@ -38,6 +38,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 pub enum Question {
     /// `/metrics`
     Metrics,
+    /// `/events`
+    Events,
     /// `/healthz`
     Alive,
     /// `/readyz`
@@ -202,10 +204,11 @@ fn parse(head: &[u8]) -> Parsed {
     let path = request.path.unwrap_or_default();
     let question = match path.split('?').next().unwrap_or_default() {
         "/metrics" => Question::Metrics,
+        "/events" => Question::Events,
         "/healthz" => Question::Alive,
         "/readyz" => Question::Ready,
         "/" => Question::Index,
-        _ => return Parsed::Refused(Answer::plain(404, "there are /metrics, /healthz and /readyz\n")),
+        _ => return Parsed::Refused(Answer::plain(404, "there are /metrics, /events, /healthz and /readyz\n")),
     };
     match request.method {
         Some("GET") => Parsed::Question { question, with_body: true },
@@ -267,6 +270,7 @@ mod tests {
         };
         for (head, expected) in [
             ("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", asked(Question::Metrics, true)),
+            ("GET /events HTTP/1.1\r\n\r\n", asked(Question::Events, true)),
             ("GET /metrics?name=a HTTP/1.0\r\n\r\n", asked(Question::Metrics, true)),
             ("HEAD /healthz HTTP/1.1\r\n\r\n", asked(Question::Alive, false)),
             ("GET /readyz HTTP/1.1\r\n\r\nmore", asked(Question::Ready, true)),

@@ -3,9 +3,11 @@
 use super::fleet::FleetSettings;
 use super::health::HealthSettings;
 use super::servers::{ServerKeys, Target, WatchedServer};
+use super::standing::{FailOpen, PoolRules, WatchedPool};
 use crate::config::{Config, ServerAddress, ServerIdentity};
 use crate::table::{ServerKey, Table};
 use keyway_io_engine::Address;
+use keyway_policies::{OnDown, ServerId};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +23,8 @@ pub struct Loaded {
     pub table: Arc<Table>,
     /// One per configured address.
     pub servers: Vec<WatchedServer>,
+    /// What becomes of them in each pool, in the table's order.
+    pub pools: Vec<WatchedPool>,
     /// How they are watched.
     pub settings: FleetSettings,
     /// How long a stopping process waits for its clients.
@@ -41,12 +45,37 @@ impl Loaded {
         let health = HealthSettings {
             interval: config.health.interval,
             timeout: config.health.timeout,
-            failures: config.health.failures,
+            failures: config.health.down.failures,
             successes: config.health.successes,
+            probe_initial: config.health.probe_initial,
+            probe_max: config.health.probe_max,
+            min_down: config.health.min_down,
+            max_down: config.health.max_down,
         };
         let settings = FleetSettings { health, dns_ttl: config.dns_ttl };
-        Ok(Loaded { table: Arc::new(table), servers, settings, drain: config.drain })
+        let pools = watched_pools(config, &table);
+        Ok(Loaded { table: Arc::new(table), servers, pools, settings, drain: config.drain })
     }
+}
+
+/// The pools of the table, whose servers stand in it one pool after the other.
+fn watched_pools(config: &Config, table: &Table) -> Vec<WatchedPool> {
+    let mut ids = 0u32..;
+    let mut in_table = table.servers.iter();
+    let pools = config.pools.iter().map(|pool| {
+        let ejection = &pool.ejection;
+        let rules = PoolRules {
+            rehash: pool.on_down == OnDown::Rehash,
+            fail_open: ejection.fail_open.map(|(upper, lower)| FailOpen { upper, lower }),
+            max_ejected: ejection.max_ejected,
+            min_ejected: ejection.min_ejected,
+            slow_start: ejection.slow_start,
+        };
+        let servers = in_table.by_ref().take(pool.servers.len()).zip(ids.by_ref());
+        let servers = servers.map(|(server, id)| (ServerId(id), server.key)).collect();
+        WatchedPool { name: pool.name.clone(), rules, servers }
+    });
+    pools.collect()
 }
 
 /// One server per address, under the way it was written first.

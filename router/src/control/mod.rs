@@ -11,6 +11,7 @@
 //! `http`, which decide nothing. Never on a request's way: shards work on with what they were told last.
 
 pub mod dns;
+pub mod events;
 pub mod fleet;
 pub mod health;
 pub mod http;
@@ -19,6 +20,7 @@ mod probe;
 mod process;
 mod servers;
 pub mod signals;
+pub mod standing;
 mod state;
 
 pub use load::{Embedded, Loaded, Reload};
@@ -26,6 +28,7 @@ pub use servers::{MAX_SERVER_KEYS, ServerKeys, Target, WatchedServer};
 
 use crate::config::ListenAddress;
 use crate::messages::{FromShard, ToShard};
+use crate::trouble::FailedCheck;
 use fleet::Action;
 use futures_lite::future;
 use glommio::timer::Timer;
@@ -80,7 +83,7 @@ pub enum Finished {
 
 /// What a task or a connection of the control plane brings back to the loop.
 enum Done {
-    Checked { id: u64, epoch: u32, result: Result<(), String> },
+    Checked { id: u64, epoch: u32, result: Result<(), FailedCheck> },
     LookedUp { id: u64, result: Result<Vec<SocketAddr>, String> },
     Tried { id: u64, candidates: Vec<SocketAddr>, still_given: bool, answered: Option<SocketAddr> },
     Asked(Asked),
@@ -185,7 +188,7 @@ fn carry_out(control: &mut Control, action: Action, done: &Sender<Done>) {
         }
     };
     match action {
-        Action::Publish { keys, up, address } => control.publish(&keys, up, &address),
+        Action::Publish { .. } | Action::Stand { .. } => control.publish(action),
         Action::Check { id, epoch, address } => {
             let check = async move {
                 let result = probe::probe(&address, timeout).await;

@@ -2,6 +2,7 @@
 //!
 //! Makes its own connection, so that a check never queues behind requests or gets between them.
 
+use crate::trouble::{FailedCheck, Trouble};
 use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, future};
 use glommio::GlommioError;
 use glommio::net::{TcpStream, UnixStream};
@@ -14,8 +15,8 @@ use std::time::Duration;
 const QUESTION: &[u8] = b"version\r\n";
 const ANSWER: &[u8] = b"VERSION ";
 
-/// Checks the server at `address`, for at most `timeout`. The error says in words what was wrong.
-pub(super) async fn probe(address: &Address, timeout: Duration) -> Result<(), String> {
+/// Checks the server at `address`, for at most `timeout`.
+pub(super) async fn probe(address: &Address, timeout: Duration) -> Result<(), FailedCheck> {
     let connected = Cell::new(false);
     let attempt = async {
         match address {
@@ -35,9 +36,10 @@ pub(super) async fn probe(address: &Address, timeout: Duration) -> Result<(), St
         Timer::new(timeout).await;
         let millis = timeout.as_millis();
         Err(if connected.get() {
-            format!("it accepts connections but did not answer `version` within {millis} ms")
+            let words = format!("it accepts connections but did not answer `version` within {millis} ms");
+            FailedCheck { trouble: Trouble::Timeout, words }
         } else {
-            format!("no connection within {millis} ms")
+            FailedCheck { trouble: Trouble::ConnectTimeout, words: format!("no connection within {millis} ms") }
         })
     };
     future::or(attempt, timer).await
@@ -53,26 +55,40 @@ pub(super) async fn first_answering(candidates: &[SocketAddr], timeout: Duration
     None
 }
 
-async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<(), String> {
-    stream.write_all(QUESTION).await.map_err(|error| format!("sending `version` failed: {error}"))?;
+async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<(), FailedCheck> {
+    let lost = |words: String| FailedCheck { trouble: Trouble::ConnectionLost, words };
+    stream.write_all(QUESTION).await.map_err(|error| lost(format!("sending `version` failed: {error}")))?;
     let mut answer = [0; ANSWER.len()];
     let mut length = 0;
     while length < answer.len() {
         match stream.read(&mut answer[length..]).await {
-            Ok(0) => return Err("it closed the connection instead of answering `version`".to_string()),
+            Ok(0) => return Err(lost("it closed the connection instead of answering `version`".to_string())),
             Ok(read) => length += read,
-            Err(error) => return Err(format!("reading the answer to `version` failed: {error}")),
+            Err(error) => return Err(lost(format!("reading the answer to `version` failed: {error}"))),
         }
     }
     if answer == ANSWER {
         return Ok(());
     }
-    Err(format!("it answered `version` with {:?}", String::from_utf8_lossy(&answer)))
+    let words = format!("it answered `version` with {:?}", String::from_utf8_lossy(&answer));
+    Err(FailedCheck { trouble: Trouble::Misaligned, words })
 }
 
-fn connect_error(error: GlommioError<()>) -> String {
+fn connect_error(error: GlommioError<()>) -> FailedCheck {
     match error {
-        GlommioError::IoError(error) => format!("connecting failed: {error}"),
-        other => format!("connecting failed: {other}"),
+        GlommioError::IoError(error) => {
+            let trouble = error.raw_os_error().map_or_else(|| trouble_of(error.kind()), Trouble::from_connect_errno);
+            FailedCheck { trouble, words: format!("connecting failed: {error}") }
+        }
+        other => FailedCheck { trouble: Trouble::Unreachable, words: format!("connecting failed: {other}") },
+    }
+}
+
+/// glommio wraps some errors of the kernel and keeps no more than their kind.
+fn trouble_of(kind: std::io::ErrorKind) -> Trouble {
+    match kind {
+        std::io::ErrorKind::ConnectionRefused => Trouble::Refused,
+        std::io::ErrorKind::TimedOut => Trouble::ConnectTimeout,
+        _ => Trouble::Unreachable,
     }
 }

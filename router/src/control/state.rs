@@ -8,11 +8,11 @@ use super::http::{Answer, Question};
 use super::load::{Embedded, Loaded, Reload};
 use super::process::ProcessUsage;
 use super::servers::ServerKeys;
+use super::standing::PoolCount;
 use super::{DRAIN_GRACE, Done, Finished};
 use crate::messages::{FromShard, ToShard};
 use crate::metrics::{Folded, PoolFacts, ProcessFacts, ShardMetrics, StatsSummary, fold, render};
-use crate::table::ServerKey;
-use keyway_io_engine::Address;
+use crate::table::TablePool;
 use keyway_io_engine::mailbox::Sender;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -81,6 +81,7 @@ impl Control {
     pub(super) fn start(&mut self, now: Duration) {
         self.loaded_at = now;
         self.fleet.adopt(self.loaded.servers.clone(), self.loaded.settings, now);
+        self.fleet.adopt_pools(self.loaded.pools.clone(), self.loaded.table.generation, now);
     }
 
     // --- time ---
@@ -108,7 +109,7 @@ impl Control {
 
     pub(super) fn heard(&mut self, message: FromShard, now: Duration) {
         match message {
-            FromShard::Suspect { key, why } => self.fleet.suspected(key, why, now),
+            FromShard::Suspect { shard, key, suspicion } => self.fleet.suspected(shard, key, suspicion, now),
             FromShard::Snapshot { shard, metrics } => {
                 let Some(link) = self.shards.get_mut(shard) else { return };
                 link.metrics = metrics;
@@ -161,10 +162,11 @@ impl Control {
         }
     }
 
-    pub(super) fn publish(&self, keys: &[ServerKey], up: bool, address: &Option<Address>) {
+    pub(super) fn publish(&self, publication: Action) {
+        let messages = messages_of(publication);
         for shard in self.shards.iter().filter(|shard| !shard.drained) {
-            for key in keys {
-                shard.tell(ToShard::Server { key: *key, up, address: address.clone() });
+            for message in &messages {
+                shard.tell(message.clone());
             }
         }
     }
@@ -198,12 +200,11 @@ impl Control {
         let servers = self.loaded.servers.clone();
         log::info!("configuration {} in use: {} servers", self.loaded.table.generation, servers.len());
         self.fleet.adopt(servers, self.loaded.settings, now);
+        self.fleet.adopt_pools(self.loaded.pools.clone(), self.loaded.table.generation, now);
         // Together: between a table and the addresses of its servers, requests would find none of the new ones.
         let mut messages = vec![ToShard::Table(self.loaded.table.clone())];
         for publication in self.fleet.publications() {
-            if let Action::Publish { keys, up, address } = publication {
-                messages.extend(keys.into_iter().map(|key| ToShard::Server { key, up, address: address.clone() }));
-            }
+            messages.extend(messages_of(publication));
         }
         for shard in &self.shards {
             shard.tell_all(&messages);
@@ -245,7 +246,8 @@ impl Control {
                 None => Answer::plain(200, "ready\n"),
                 Some(why) => Answer { status: 503, body: why + "\n" },
             },
-            Question::Index => Answer::plain(200, "/metrics\n/healthz\n/readyz\n"),
+            Question::Events => Answer { status: 200, body: self.fleet.events().text(now, SystemTime::now()) },
+            Question::Index => Answer::plain(200, "/metrics\n/events\n/healthz\n/readyz\n"),
         }
     }
 
@@ -279,6 +281,7 @@ impl Control {
         let (lookups_ok, lookups_failed) = self.fleet.count_lookups();
         ProcessFacts {
             servers: self.fleet.facts(),
+            health_events: *self.fleet.events().counts(),
             pools: self.pools(),
             uptime_seconds: now.as_secs_f64(),
             config_generation: self.loaded.table.generation,
@@ -295,8 +298,14 @@ impl Control {
 
     fn pools(&self) -> Vec<PoolFacts> {
         let table = &self.loaded.table;
-        let mut pools: Vec<PoolFacts> =
-            table.pools.iter().map(|pool| PoolFacts { name: pool.name.clone(), servers: 0, servers_up: 0 }).collect();
+        let facts = |(pool, count): (&TablePool, PoolCount)| PoolFacts {
+            name: pool.name.clone(),
+            servers: 0,
+            servers_up: 0,
+            servers_left_out: count.left_out,
+            fails_open: count.open,
+        };
+        let mut pools: Vec<PoolFacts> = table.pools.iter().zip(self.fleet.pool_counts()).map(facts).collect();
         let up = self.fleet.up_by_key(self.keys.count());
         for server in &table.servers {
             let pool = &mut pools[server.pool];
@@ -304,6 +313,17 @@ impl Control {
             pool.servers_up += usize::from(up[server.key.0 as usize]);
         }
         pools
+    }
+}
+
+/// What shards are told by a publication; nothing by another action.
+fn messages_of(action: Action) -> Vec<ToShard> {
+    match action {
+        Action::Publish { keys, up, why, address } => {
+            keys.into_iter().map(|key| ToShard::Server { key, up, why, address: address.clone() }).collect()
+        }
+        Action::Stand { generation, changes } => vec![ToShard::Standings { generation, changes: changes.into() }],
+        Action::Check { .. } | Action::LookUp { .. } | Action::Try { .. } => Vec::new(),
     }
 }
 

@@ -105,12 +105,20 @@ metrics! {
         "1 when the server takes requests, 0 when it is down.";
     SERVER_DOWNS: Counter "keyway_server_downs_total" ["server"]
         "Times the server was taken out.";
+    DOWN_CAUSES: Counter "keyway_down_causes_total" ["found_by", "cause"]
+        "Times a server was taken out, by who found it and the last failure.";
+    HEALTH_EVENTS: Counter "keyway_health_events_total" ["event"]
+        "What happened to servers and pools; the latest are at /events, in words.";
     HEALTH_CHECKS: Counter "keyway_health_checks_total" ["server", "result"]
         "Health checks, by result: ok or failed.";
     POOL_SERVERS: Gauge "keyway_pool_servers" ["pool"]
         "Servers of a pool.";
     POOL_SERVERS_UP: Gauge "keyway_pool_servers_up" ["pool"]
         "Servers of a pool that take requests.";
+    POOL_SERVERS_LEFT_OUT: Gauge "keyway_pool_servers_left_out" ["pool"]
+        "Servers of a pool whose keys go elsewhere, or fail.";
+    POOL_FAILS_OPEN: Gauge "keyway_pool_fails_open" ["pool"]
+        "1 while servers of a pool that go down are asked all the same.";
     DNS_LOOKUPS: Counter "keyway_dns_lookups_total" ["result"]
         "Name lookups, by result: ok or failed.";
     TURN_DURATION: Histogram "keyway_turn_duration_seconds" ["shard"]

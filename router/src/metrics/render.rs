@@ -6,6 +6,8 @@
 
 use super::list::{self, Metric};
 use super::{CloseReason, Folded, Histogram, ServerMetrics, octave_bounds_ns};
+use crate::control::events::{EventCounts, EventKind, FoundBy};
+use crate::trouble::Trouble;
 use keyway_io_engine::EngineCounters;
 use keyway_policies::Failure;
 use keyway_protocol::memcached::text::{ReplyKind, RequestError};
@@ -40,6 +42,10 @@ pub struct PoolFacts {
     pub servers: usize,
     /// Those that take requests.
     pub servers_up: usize,
+    /// Those whose keys go elsewhere, or fail.
+    pub servers_left_out: usize,
+    /// True while servers of it that are down are asked all the same.
+    pub fails_open: bool,
 }
 
 /// What the control plane knows of the process.
@@ -47,6 +53,8 @@ pub struct PoolFacts {
 pub struct ProcessFacts {
     /// Servers of the configuration in use.
     pub servers: Vec<ServerFacts>,
+    /// What happened to servers and pools, how often.
+    pub health_events: EventCounts,
     /// Pools of the configuration in use.
     pub pools: Vec<PoolFacts>,
     /// Since the process started.
@@ -81,6 +89,7 @@ pub fn render(folded: &Folded, facts: &ProcessFacts) -> String {
         scrape.health(server);
     }
     scrape.shards(folded);
+    scrape.health_events(&facts.health_events);
     scrape.process(facts);
     let mut text = scrape.recorder.handle().render();
     cpu_time(&mut text, facts);
@@ -217,6 +226,18 @@ impl Scrape {
         self.counter(list::HEALTH_CHECKS, &[name, "failed"], server.checks_failed);
     }
 
+    fn health_events(&self, counts: &EventCounts) {
+        for kind in EventKind::ALL {
+            self.counter(list::HEALTH_EVENTS, &[kind.name()], counts.events[kind as usize]);
+        }
+        for found_by in FoundBy::ALL {
+            for trouble in Trouble::ALL {
+                let count = counts.downs[found_by as usize][trouble as usize];
+                self.counter(list::DOWN_CAUSES, &[found_by.name(), trouble.name()], count);
+            }
+        }
+    }
+
     fn shards(&self, folded: &Folded) {
         for (shard, fold) in folded.shards.iter().enumerate() {
             let shard = shard.to_string();
@@ -233,6 +254,8 @@ impl Scrape {
         for pool in &facts.pools {
             self.gauge(list::POOL_SERVERS, &[&pool.name], pool.servers as f64);
             self.gauge(list::POOL_SERVERS_UP, &[&pool.name], pool.servers_up as f64);
+            self.gauge(list::POOL_SERVERS_LEFT_OUT, &[&pool.name], pool.servers_left_out as f64);
+            self.gauge(list::POOL_FAILS_OPEN, &[&pool.name], f64::from(u8::from(pool.fails_open)));
         }
         self.gauge(list::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1.0);
         self.gauge(list::UPTIME, &[], facts.uptime_seconds);

@@ -1,13 +1,15 @@
 //! What the control plane says to a shard: tables, health and addresses of servers, snapshots, drain.
 
+use super::record::Record;
 use super::session::{Ending, SessionId};
 use super::upstream::{Connection, Link, Server};
 use super::{Shard, TableState};
 use crate::messages::{FromShard, ToShard};
 use crate::metrics::CloseReason;
-use crate::table::{ServerKey, Table};
+use crate::table::{ServerKey, Standing, Table};
+use crate::trouble::{DownRules, Trouble};
 use keyway_io_engine::{Address, Closing, Io, Nanos, Reading};
-use keyway_policies::Failure;
+use keyway_policies::{Failure, ServerId};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +21,8 @@ impl Shard {
                 self.adopt_table(table);
                 self.close_unused_servers(io);
             }
-            ToShard::Server { key, up, address } => self.server_told(io, key, up, address),
+            ToShard::Server { key, up, why, address } => self.server_told(io, key, up, why, address),
+            ToShard::Standings { generation, changes } => self.standings_told(generation, &changes),
             ToShard::Snapshot => self.send_snapshot(io),
             ToShard::Stats(stats) => self.stats = Some(stats),
             ToShard::Drain(longest) => self.start_drain(io, longest),
@@ -36,8 +39,11 @@ impl Shard {
         for server in &table.servers {
             self.ensure_server(server.key, &table.pools[server.pool]);
         }
+        self.adopt_rules(&table);
         self.metrics.ensure_servers(self.servers.len());
-        let state = TableState { health: vec![false; table.servers.len()], table, live: 0 };
+        let servers = table.servers.len();
+        let standings = vec![Standing::default(); servers];
+        let state = TableState { health: vec![false; servers], standings, table, live: 0 };
         let previous = self.current;
         match self.tables.iter().position(Option::is_none) {
             Some(free) => {
@@ -64,8 +70,31 @@ impl Shard {
             return;
         }
         let connections = self.make_connections(index, usize::from(pool.connections));
-        self.servers[index] =
-            Some(Server { pool: pool.clone(), address: None, up: true, failures_in_row: 0, connections });
+        self.servers[index] = Some(Server {
+            pool: pool.clone(),
+            address: None,
+            healthy: true,
+            up: false,
+            trouble: None,
+            rules: pool.down,
+            record: Record::default(),
+            connections,
+        });
+    }
+
+    /// A server keeps its connections across reloads, and across pools; how many failures are too many may change.
+    fn adopt_rules(&mut self, table: &Table) {
+        let mut rules: Vec<Option<DownRules>> = vec![None; self.servers.len()];
+        for server in &table.servers {
+            let of_pool = table.pools[server.pool].down;
+            let rules = &mut rules[server.key.0 as usize];
+            *rules = Some(rules.map_or(of_pool, |rules| rules.strictest(of_pool)));
+        }
+        for (server, rules) in self.servers.iter_mut().zip(rules) {
+            if let (Some(server), Some(rules)) = (server, rules) {
+                server.rules = rules;
+            }
+        }
     }
 
     fn make_connections(&mut self, server: usize, count: usize) -> Range<usize> {
@@ -125,15 +154,20 @@ impl Shard {
 
     // --- servers ---
 
-    fn server_told<I: Io>(&mut self, io: &mut I, key: ServerKey, up: bool, address: Option<Address>) {
+    fn server_told<I: Io>(
+        &mut self,
+        io: &mut I,
+        key: ServerKey,
+        up: bool,
+        why: Option<Trouble>,
+        address: Option<Address>,
+    ) {
         let Some(server) = self.servers.get_mut(key.0 as usize).and_then(Option::as_mut) else { return };
         let moved = server.address.is_some() && server.address != address;
-        server.up = up;
+        server.healthy = up;
+        server.trouble = why;
         server.address = address;
         let connections = server.connections.clone();
-        if up {
-            server.failures_in_row = 0;
-        }
         for index in connections {
             if moved {
                 self.lose_connection(io, index, Failure::ConnectionLost);
@@ -145,15 +179,35 @@ impl Shard {
                 self.mark_connection_dirty(index);
             }
         }
+        // Last: the connections closed above were to an address that no longer matters.
+        if let Some(server) = self.servers[key.0 as usize].as_mut().filter(|server| server.healthy) {
+            server.record = Record::default();
+        }
+        self.refresh_health();
+    }
+
+    /// A table that is gone by now needs none of it; requests that finish on an older one do so by what was known.
+    fn standings_told(&mut self, generation: u64, changes: &[(ServerId, Standing)]) {
+        let told = self.tables.iter_mut().flatten().find(|state| state.table.generation == generation);
+        let Some(state) = told else { return };
+        for (server, standing) in changes {
+            state.standings[server.0 as usize] = *standing;
+        }
         self.refresh_health();
     }
 
     /// Recomputes which servers take requests, for every table in use.
     pub(super) fn refresh_health(&mut self) {
+        for server in self.servers.iter_mut().flatten() {
+            server.up = server.healthy && server.address.is_some();
+        }
         for state in self.tables.iter_mut().flatten() {
-            for (health, server) in state.health.iter_mut().zip(&state.table.servers) {
-                let server = self.servers[server.key.0 as usize].as_ref();
-                *health = server.is_some_and(|server| server.up && server.address.is_some());
+            for ((health, standing), place) in state.health.iter_mut().zip(&state.standings).zip(&state.table.servers) {
+                let Some(server) = self.servers[place.key.0 as usize].as_mut() else { continue };
+                let has_address = server.address.is_some();
+                let share = standing.share_now(server.healthy);
+                *health = has_address && share > 0;
+                server.up |= has_address && standing.is_asked(server.healthy);
             }
         }
     }

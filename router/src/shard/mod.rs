@@ -19,6 +19,7 @@ mod control;
 mod input;
 mod inspect;
 mod path;
+mod record;
 mod request;
 mod servers;
 mod session;
@@ -27,7 +28,7 @@ mod upstream;
 
 use crate::messages::{FromShard, ToShard};
 use crate::metrics::{ShardMetrics, StatsSummary};
-use crate::table::{Table, TableLimits};
+use crate::table::{Standing, Table, TableLimits};
 use buffers::Buffers;
 pub use inspect::Inspection;
 use keyway_io_engine::mailbox::{Receiver, Sender};
@@ -62,6 +63,8 @@ enum Role {
 /// A table in use: the current one, or an older one with requests still on it.
 struct TableState {
     table: Arc<Table>,
+    /// What the control plane says of each server in its pool, by `ServerId`.
+    standings: Vec<Standing>,
     /// Which servers take requests, by `ServerId`.
     health: Vec<bool>,
     /// Requests routed by it that are not answered.

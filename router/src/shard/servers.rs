@@ -5,6 +5,7 @@ use super::upstream::{Connection, InFlight, Link};
 use super::{Role, Shard};
 use crate::messages::FromShard;
 use crate::table::ServerKey;
+use crate::trouble::Trouble;
 use keyway_io_engine::{Closing, ConnectError, Io, Nanos};
 use keyway_policies::Failure;
 use keyway_protocol::memcached::text::{ReplyParsed, ReplyParser};
@@ -58,7 +59,9 @@ impl Shard {
     fn connect<I: Io>(&mut self, io: &mut I, index: usize) {
         let server = self.connections[index].server;
         let Some(state) = self.servers[server].as_ref() else { return };
-        let Some(address) = state.address.as_ref() else { return self.connect_failed(index, true) };
+        let Some(address) = state.address.as_ref() else {
+            return self.connect_failed(index, Some(Trouble::Unreachable));
+        };
         match io.connect(address) {
             Ok(conn) => {
                 let until = self.now + state.pool.connect_timeout.as_nanos() as Nanos;
@@ -66,7 +69,7 @@ impl Shard {
                 self.next_deadline = self.next_deadline.min(until);
                 self.set_role(conn, Role::Upstream(index));
             }
-            Err(error) => self.connect_failed(index, error != ConnectError::OutOfDescriptors),
+            Err(error) => self.connect_failed(index, trouble_of(error)),
         }
     }
 
@@ -76,27 +79,30 @@ impl Shard {
         match result {
             Ok(()) => {
                 connection.link = Link::Up { conn };
+                if let Some(server) = self.servers[connection.server].as_mut() {
+                    server.record.connected();
+                }
                 self.metrics.upstream_connected(connection.server);
                 self.mark_connection_dirty(index);
             }
             Err(error) => {
                 io.close(conn, Closing::Now);
                 self.set_role(conn, Role::None);
-                self.connect_failed(index, error != ConnectError::OutOfDescriptors);
+                self.connect_failed(index, trouble_of(error));
             }
         }
     }
 
     /// Nothing of this connection's queue was ever sent: all of it fails as unavailable. What this process lacks itself
-    /// says nothing against the server.
-    fn connect_failed(&mut self, index: usize, servers_fault: bool) {
+    /// is no trouble of the server.
+    fn connect_failed(&mut self, index: usize, trouble: Option<Trouble>) {
         let random = self.next_random();
         let connection = &mut self.connections[index];
         connection.back_off(self.now, random);
         connection.drop_unsent_bytes();
         let server = connection.server;
-        if servers_fault {
-            self.server_failed(server, Failure::Unavailable);
+        if let Some(trouble) = trouble {
+            self.server_failed(server, trouble, 1);
         }
         self.fail_entries(index, usize::MAX, Failure::Unavailable);
     }
@@ -126,7 +132,7 @@ impl Shard {
 
     /// Hands on every whole reply in `bytes`; returns the bytes consumed, or `None` when they are out of step.
     fn take_replies(&mut self, index: usize, bytes: &[u8]) -> Option<usize> {
-        let mut at = 0;
+        let (mut at, mut replies) = (0, 0);
         while at < bytes.len() {
             let connection = &mut self.connections[index];
             // Entries whose bytes never left can't be what the server answers.
@@ -145,20 +151,21 @@ impl Shard {
                         return None;
                     }
                     at += consumed;
+                    replies += 1;
                 }
             }
         }
         if at > 0 {
-            self.server_answered(index);
+            self.server_answered(index, replies);
         }
         Some(at)
     }
 
-    fn server_answered(&mut self, index: usize) {
+    fn server_answered(&mut self, index: usize, replies: u32) {
         let connection = &mut self.connections[index];
         connection.reset_backoff();
         if let Some(server) = self.servers[connection.server].as_mut() {
-            server.failures_in_row = 0;
+            server.record.replied(replies);
         }
     }
 
@@ -206,8 +213,8 @@ impl Shard {
         if was_up {
             self.metrics.upstream_disconnected(server);
         }
-        if !was_idle {
-            self.server_failed(server, failure);
+        if let Some(trouble) = trouble_of_loss(failure).filter(|_| !was_idle) {
+            self.server_failed(server, trouble, 1);
         }
         self.fail_entries(index, sent, failure);
         self.mark_connection_dirty(index);
@@ -244,16 +251,22 @@ impl Shard {
         self.lost = lost;
     }
 
-    /// The server failed in a way that speaks against it. After enough in a row this shard holds it for down, and the
-    /// control plane looks into it.
-    pub(super) fn server_failed(&mut self, key: usize, failure: Failure) {
+    /// The server failed in a way that speaks against it. Once that is enough, this shard holds it for down, and the
+    /// control plane looks into it and tells the others.
+    fn server_failed(&mut self, key: usize, trouble: Trouble, requests: u32) {
         let Some(server) = self.servers[key].as_mut() else { return };
-        server.failures_in_row = server.failures_in_row.saturating_add(1);
-        if server.up && server.failures_in_row >= self.limits.failures_until_down {
-            server.up = false;
-            self.report(FromShard::Suspect { key: ServerKey(key as u32), why: failure.name() });
+        let suspicion = server.record.failed(trouble, requests, &server.rules);
+        if let Some(suspicion) = suspicion.filter(|_| server.healthy) {
+            server.healthy = false;
+            server.trouble = Some(trouble);
+            self.report(FromShard::Suspect { shard: self.number, key: ServerKey(key as u32), suspicion });
             self.refresh_health();
         }
+    }
+
+    /// What took the server out, as this shard found or was told; `None` while it is healthy.
+    pub fn trouble(&self, key: ServerKey) -> Option<Trouble> {
+        self.servers.get(key.0 as usize)?.as_ref()?.trouble
     }
 
     // --- time ---
@@ -282,28 +295,48 @@ impl Shard {
             Link::Connecting { conn, until } if self.now >= until => {
                 io.close(conn, Closing::Now);
                 self.set_role(conn, Role::None);
-                return self.connect_failed(index, true);
+                return self.connect_failed(index, Some(Trouble::ConnectTimeout));
             }
             Link::Idle { not_before } if self.now >= not_before && !self.connections[index].out.is_empty() => {
                 self.mark_connection_dirty(index);
             }
             Link::Idle { .. } | Link::Connecting { .. } | Link::Up { .. } => {}
         }
-        let mut any = false;
+        let mut expired = 0;
         while let Some(entry) = self.connections[index].expire_next(self.now) {
-            any = true;
+            expired += 1;
             if !entry.delivered {
                 self.failed(index, &entry, Failure::Timeout);
             }
         }
-        if !any {
+        if expired == 0 {
             return;
         }
         let server = self.connections[index].server;
-        self.server_failed(server, Failure::Timeout);
+        self.server_failed(server, Trouble::Timeout, expired);
         if self.connections[index].timeouts_in_row >= self.limits.timeouts_per_connection {
             self.lose_connection(io, index, Failure::Timeout);
         }
+    }
+}
+
+/// What a failed connect says against the server.
+fn trouble_of(error: ConnectError) -> Option<Trouble> {
+    match error {
+        ConnectError::Errno(errno) => Some(Trouble::from_connect_errno(errno)),
+        ConnectError::OutOfDescriptors => None,
+    }
+}
+
+/// What the loss of a connection says against the server.
+fn trouble_of_loss(failure: Failure) -> Option<Trouble> {
+    match failure {
+        Failure::ConnectionLost => Some(Trouble::ConnectionLost),
+        Failure::Misaligned => Some(Trouble::Misaligned),
+        // The timeouts that made this shard close it were counted as they came.
+        Failure::Timeout => None,
+        // This shard's own doing.
+        Failure::Unavailable | Failure::DeadlineExceeded | Failure::QueueFull | Failure::NotReplayable => None,
     }
 }
 

@@ -5,8 +5,10 @@
 //! `out`, so that losing the connection loses nothing that was never sent.
 
 use super::input::Input;
+use super::record::Record;
 use super::request::RequestId;
 use crate::table::TablePool;
+use crate::trouble::{DownRules, Trouble};
 use keyway_io_engine::{Address, Conn, Nanos};
 use keyway_policies::TryId;
 use keyway_protocol::Operation;
@@ -181,9 +183,15 @@ pub(crate) struct Server {
     /// Where it is, once resolved.
     pub(crate) address: Option<Address>,
     /// What the control plane says, or `false` since this shard suspected it.
+    pub(crate) healthy: bool,
+    /// True when requests may be queued for it: healthy, or asked all the same by a pool that fails open.
     pub(crate) up: bool,
-    /// Timeouts, refused and lost connections since the last reply.
-    pub(crate) failures_in_row: u32,
+    /// What took it out; `None` while it is healthy.
+    pub(crate) trouble: Option<Trouble>,
+    /// How many failures are too many, the strictest of the pools it is in.
+    pub(crate) rules: DownRules,
+    /// What it did of late.
+    pub(crate) record: Record,
     /// Indices into the shard's connections.
     pub(crate) connections: std::ops::Range<usize>,
 }

@@ -26,6 +26,7 @@ pub(crate) struct Coverage {
     pub(crate) turned_away: u64,
     pub(crate) idle_clients: u64,
     pub(crate) suspects: u64,
+    pub(crate) standings: u64,
     pub(crate) reloads: u64,
     pub(crate) old_tables: u64,
     pub(crate) drains: u64,
@@ -44,7 +45,7 @@ impl Coverage {
         self.all().into_iter().filter(|(_, count)| **count == 0).map(|(name, _)| name).collect()
     }
 
-    fn all(&mut self) -> [(&'static str, &mut u64); 25] {
+    fn all(&mut self) -> [(&'static str, &mut u64); 26] {
         [
             ("replies", &mut self.replies),
             ("errors", &mut self.errors),
@@ -67,6 +68,7 @@ impl Coverage {
             ("clients turned away", &mut self.turned_away),
             ("idle clients closed", &mut self.idle_clients),
             ("suspects", &mut self.suspects),
+            ("standings", &mut self.standings),
             ("reloads", &mut self.reloads),
             ("requests on an older table", &mut self.old_tables),
             ("drains", &mut self.drains),

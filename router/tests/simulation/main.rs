@@ -14,6 +14,7 @@ mod world;
 use coverage::Coverage;
 use keyway::config::{Config, Overrides};
 use keyway::table::TableLimits;
+use keyway::trouble::DownRules;
 use keyway_io_engine::sim::{Faults, Prng};
 use std::time::Duration;
 use trees::TREES;
@@ -85,6 +86,7 @@ fn everything(seed: u64) -> Plot {
         client_faults,
         timeout_ms: [100, 300, 1000][prng.below(3) as usize],
         limits: if prng.below(3) == 0 { small_limits(prng) } else { default_limits() },
+        down: down_rules(prng),
         bad_manners,
         strays: bad_manners && prng.below(3) == 0,
         outages: prng.below(2) == 0,
@@ -103,6 +105,7 @@ fn flawless(seed: u64, faults: Faults) -> Plot {
         client_faults: faults,
         timeout_ms: 600_000,
         limits: default_limits(),
+        down: DownRules { failures: 3, connect_failures: 2, failure_percent: 0 },
         bad_manners: false,
         strays: false,
         outages: false,
@@ -115,6 +118,14 @@ fn flawless(seed: u64, faults: Faults) -> Plot {
 fn default_limits() -> TableLimits {
     let config = Config::parse(b"route: LocalRoute", "defaults", &Overrides::default());
     config.expect("a configuration").limits
+}
+
+fn down_rules(prng: &mut Prng) -> DownRules {
+    DownRules {
+        failures: prng.between(1, 10) as u32,
+        connect_failures: prng.between(1, 5) as u32,
+        failure_percent: if prng.below(3) == 0 { prng.between(10, 100) as u32 } else { 0 },
+    }
 }
 
 /// So small that they are met.
@@ -132,7 +143,6 @@ fn small_limits(prng: &mut Prng) -> TableLimits {
         requests_per_connection: pick(8, 256),
         max_replay_bytes: pick(100, 4096),
         timeouts_per_connection: pick(2, 10) as u32,
-        failures_until_down: pick(2, 10) as u32,
         ..default_limits()
     }
 }

@@ -8,10 +8,11 @@ use keyway::config::{Config, Overrides, ServerAddress, ServerIdentity};
 use keyway::messages::{FromShard, ToShard};
 use keyway::metrics::CloseReason;
 use keyway::shard::{Inspection, Shard, UNCHARGED_BYTES};
-use keyway::table::{ServerKey, Table, TableLimits};
+use keyway::table::{ServerKey, Standing, Table, TableLimits, WhenDown};
+use keyway::trouble::DownRules;
 use keyway_io_engine::sim::{Faults, NodeId, PeerEnd, PeerId, Prng, Ran, ServerMode, SimNet, address};
 use keyway_io_engine::{Address, Nanos, Receiver, Sender, Wait, mailbox};
-use keyway_policies::Failure;
+use keyway_policies::{Failure, ServerId};
 use keyway_protocol::memcached::text::RequestError;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -34,6 +35,8 @@ pub(crate) struct Plot {
     pub(crate) client_faults: Faults,
     pub(crate) timeout_ms: u64,
     pub(crate) limits: TableLimits,
+    /// How many failures take a server out.
+    pub(crate) down: DownRules,
     pub(crate) bad_manners: bool,
     pub(crate) strays: bool,
     /// Servers die, hang, stall and are said to be down.
@@ -67,6 +70,7 @@ pub(crate) struct World {
 enum Repair {
     Mode(u8),
     Up(ServerKey),
+    Standing(u64, ServerId),
 }
 
 impl World {
@@ -160,7 +164,15 @@ impl World {
     fn tell_server(&mut self, key: ServerKey, up: bool) {
         let ServerAddress::Ip(socket) = &self.identities[key.0 as usize].address else { panic!("an address") };
         let address = Some(Address::Tcp(*socket));
-        self.tell(ToShard::Server { key, up, address });
+        self.tell(ToShard::Server { key, up, why: None, address });
+    }
+
+    /// A table without servers has no standings.
+    fn tell_standing(&mut self, generation: u64, id: ServerId, standing: Standing) {
+        if !self.table.servers.is_empty() {
+            self.coverage.standings += 1;
+            self.tell(ToShard::Standings { generation, changes: Arc::new([(id, standing)]) });
+        }
     }
 
     fn tell_servers(&mut self) {
@@ -195,6 +207,7 @@ impl World {
             match repair {
                 Repair::Mode(server) => self.net.set_mode(&address(server), ServerMode::Accepting),
                 Repair::Up(key) => self.tell_server(key, true),
+                Repair::Standing(generation, id) => self.tell_standing(generation, id, Standing::default()),
             }
         }
         if self.plot.drain_at.is_some_and(|at| at <= now) && self.coverage.drains == 0 {
@@ -212,7 +225,7 @@ impl World {
     fn outage(&mut self) {
         let server = self.prng.between(u64::from(*SERVERS.start()), u64::from(*SERVERS.end())) as u8;
         let until = self.net.now() + self.prng.between(MILLI, 400 * MILLI);
-        match self.prng.below(6) {
+        match self.prng.below(7) {
             0 => self.net.reset_server(&address(server)),
             1 => self.net.stall_server(&address(server), 400 * MILLI),
             2 => {
@@ -230,6 +243,13 @@ impl World {
                 self.tell_server(key, false);
                 self.repairs.push((until, Repair::Up(key)));
             }
+            5 => {
+                let id = ServerId(self.prng.below(self.table.servers.len().max(1) as u64) as u32);
+                let share = [0, 1, 100, Standing::ALL][self.prng.below(4) as usize];
+                let when_down = [WhenDown::LeftOut, WhenDown::Asked, WhenDown::Fails][self.prng.below(3) as usize];
+                self.tell_standing(self.generation, id, Standing { share, when_down });
+                self.repairs.push((until, Repair::Standing(self.generation, id)));
+            }
             _ => self.tell(ToShard::Snapshot),
         }
     }
@@ -245,7 +265,7 @@ impl World {
             // A name that now means another address; the next reload tells the old one again.
             let key = ServerKey(self.prng.below(self.identities.len() as u64) as u32);
             let place = self.prng.between(u64::from(*SERVERS.start()), u64::from(*SERVERS.end())) as u8;
-            self.tell(ToShard::Server { key, up: true, address: Some(address(place)) });
+            self.tell(ToShard::Server { key, up: true, why: None, address: Some(address(place)) });
         }
     }
 }
@@ -431,6 +451,9 @@ fn table(
         }) as u32)
     });
     table.limits = plot.limits;
+    for pool in &mut table.pools {
+        pool.down = plot.down;
+    }
     Arc::new(table)
 }
 
