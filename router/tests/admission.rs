@@ -3,10 +3,12 @@
 use keyway::config::{Config, Overrides, ServerAddress, ServerIdentity};
 use keyway::messages::{FromShard, ToShard};
 use keyway::shard::Shard;
-use keyway::table::ServerKey;
+use keyway::table::{ServerKey, Standing, WhenDown};
+use keyway::trouble::{Rule, Suspicion, Trouble};
 use keyway_io_engine::{
     Address, Closing, Conn, ConnectError, Handler, Io, ListenerId, Nanos, Reading, Receiver, Sender, mailbox,
 };
+use keyway_policies::ServerId;
 use std::sync::Arc;
 
 /// An engine whose connections come about, or fail for the same reason each time.
@@ -60,7 +62,7 @@ fn shard() -> (Shard, Sender<ToShard>, Receiver<FromShard>) {
 }
 
 /// Requests that a server was asked while every connect failed like this, and whether it was suspected.
-fn check(fails: ConnectError, suspected: bool) {
+fn check(fails: ConnectError, suspected: Option<Trouble>) {
     let (mut shard, _to_shard, mut from_shard) = shard();
     let mut engine = Engine { now: 0, fails: Some(fails), connects: 0, sends: Vec::new() };
     shard.doorbell(&mut engine);
@@ -73,14 +75,56 @@ fn check(fails: ConnectError, suspected: bool) {
         assert_eq!((conn, &bytes[..]), (CLIENT, &b"SERVER_ERROR keyway: unavailable\r\n"[..]));
         shard.sent(&mut engine, conn, bytes, Ok(()));
     }
-    assert_eq!(from_shard.take().is_some(), suspected, "{fails:?}");
-    assert_eq!(engine.connects < 20, suspected, "{fails:?}: it is tried again each time unless it is down");
+    let suspicion = suspected.map(|last| Suspicion { rule: Rule::Connects(2), last });
+    let said = from_shard.take().map(|message| match message {
+        FromShard::Suspect { shard: 0, key: ServerKey(0), suspicion } => suspicion,
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(said, suspicion, "{fails:?}");
+    assert_eq!(shard.trouble(ServerKey(0)), suspected);
+    let connects = if suspected.is_some() { 2 } else { 20 };
+    assert_eq!(engine.connects, connects, "{fails:?}: it is tried again each time unless it is down");
 }
 
 #[test]
 fn only_what_a_server_did_speaks_against_it() {
-    check(ConnectError::Errno(libc::ECONNREFUSED), true);
-    check(ConnectError::OutOfDescriptors, false);
+    check(ConnectError::Errno(libc::ECONNREFUSED), Some(Trouble::Refused));
+    check(ConnectError::Errno(libc::EHOSTUNREACH), Some(Trouble::Unreachable));
+    check(ConnectError::OutOfDescriptors, None);
+}
+
+/// A server that stands like this in its pool and is told to be down: whether a request makes the shard connect to it.
+fn is_asked_while_down(generation: u64, when_down: WhenDown) -> bool {
+    let (mut shard, to_shard, _from_shard) = shard();
+    let mut engine = Engine { now: 0, fails: None, connects: 0, sends: Vec::new() };
+    let changes = Arc::new([(ServerId(0), Standing { share: Standing::ALL, when_down })]);
+    to_shard.send(ToShard::Standings { generation, changes }).expect("room");
+    let address = Some(Address::Tcp(([127, 0, 0, 1], 1).into()));
+    let why = Some(Trouble::Misaligned);
+    to_shard.send(ToShard::Server { key: ServerKey(0), up: false, why, address: address.clone() }).expect("room");
+    shard.doorbell(&mut engine);
+    assert_eq!(shard.trouble(ServerKey(0)), why);
+    shard.accepted(&mut engine, ListenerId(0), CLIENT);
+    shard.received(&mut engine, CLIENT, b"get a\r\n");
+    shard.turn_ended(&mut engine);
+    if engine.connects == 0 {
+        let (_, bytes) = engine.sends.pop().expect("an answer");
+        assert_eq!(bytes, b"SERVER_ERROR keyway: unavailable\r\n");
+    }
+    let asked = engine.connects > 0;
+    to_shard.send(ToShard::Server { key: ServerKey(0), up: true, why: None, address }).expect("room");
+    shard.doorbell(&mut engine);
+    assert_eq!(shard.trouble(ServerKey(0)), None);
+    asked
+}
+
+#[test]
+fn a_server_that_is_down_is_asked_only_where_its_pool_fails_open() {
+    assert!(is_asked_while_down(1, WhenDown::Asked));
+    assert!(!is_asked_while_down(1, WhenDown::LeftOut));
+    assert!(!is_asked_while_down(1, WhenDown::Fails));
+    // Of a table that this shard hasn't got.
+    assert!(!is_asked_while_down(2, WhenDown::Asked));
 }
 
 #[test]

@@ -27,6 +27,8 @@ enum Says {
     Nothing,
     Nonsense,
     Goodbye,
+    /// The version at every second connection, beginning with the next but one.
+    EverySecond,
 }
 
 /// A server that can be told what to say. Its thread lives as long as the test process.
@@ -44,11 +46,13 @@ impl Server {
         std::thread::spawn(move || {
             // Connections that get no answer are kept open, as a hung server would.
             let mut held = Vec::new();
+            let mut answers_next = false;
             for stream in listener.incoming() {
                 let mut stream = stream.expect("a connection");
                 let mut line = String::new();
                 let mood = *mood.lock().expect("no panic");
-                if mood == Says::Goodbye {
+                answers_next = mood == Says::EverySecond && !answers_next;
+                if mood == Says::Goodbye || answers_next {
                     continue;
                 }
                 let read = BufReader::new(&stream).read_line(&mut line);
@@ -56,7 +60,7 @@ impl Server {
                     assert_eq!(line, "version\r\n");
                 }
                 match mood {
-                    Says::Version => drop(stream.write_all(b"VERSION 1.6.0\r\n")),
+                    Says::Version | Says::EverySecond => drop(stream.write_all(b"VERSION 1.6.0\r\n")),
                     Says::Nonsense => drop(stream.write_all(b"-ERR unknown command\r\n")),
                     Says::Nothing => held.push(stream),
                     Says::Goodbye => {}
@@ -77,7 +81,8 @@ fn yaml(servers: &[String]) -> String {
          pools: {{web: {{servers: [{}]}}}}\n\
          routes: {{web: PoolRoute|web}}\n\
          limits: {{drain_ms: 5000}}\n\
-         health: {{interval_ms: 1000, timeout_ms: 200, failures: 2, successes: 2}}\n",
+         health: {{interval_ms: 1000, timeout_ms: 200, failures: 2, successes: 2, probe_initial_ms: 20, probe_max_ms: 50, \
+         min_down_ms: 50, max_down_ms: 100}}\n",
         servers.iter().map(|server| format!("\"{server}\"")).collect::<Vec<_>>().join(", "),
     )
 }
@@ -142,7 +147,17 @@ impl Plane {
     }
 
     fn start_with(servers: &[String], wishes: Sender<Wish>, receiver: Receiver<Wish>) -> Plane {
-        let config = Arc::new(Mutex::new(yaml(servers)));
+        Plane::start_of(yaml(servers), wishes, receiver)
+    }
+
+    /// Of a whole configuration.
+    fn of(config: String) -> Plane {
+        let (wishes, receiver) = mailbox().expect("eventfd");
+        Plane::start_of(config, wishes, receiver)
+    }
+
+    fn start_of(config: String, wishes: Sender<Wish>, receiver: Receiver<Wish>) -> Plane {
+        let config = Arc::new(Mutex::new(config));
         let (inputs, Ends { inbox, outbox, served }) = inputs(&config, receiver, vec![any_port()]);
         let thread = std::thread::spawn(move || executor().run(run(inputs)));
         let http = served.recv_timeout(LIMIT).expect("told").expect("served")[0];
@@ -251,6 +266,85 @@ fn servers_go_down_and_come_back() {
     plane.suspect(0, Trouble::Timeout);
     plane.until_server(0, false);
     plane.until_server(0, true);
+    assert_eq!(plane.drain(), Finished::Drained { cut: 3 });
+}
+
+#[test]
+fn every_second_check_brings_nobody_back() {
+    let server = Server::start(Says::Nonsense);
+    let mut plane = Plane::start(&[server.address.to_string()]);
+    plane.until_server(0, false);
+    server.say(Says::EverySecond);
+    let passed = |metrics: &str| {
+        let line = format!("keyway_health_checks_total{{server=\"{}\",result=\"ok\"}} ", server.address);
+        metrics.lines().find_map(|found| found.strip_prefix(&line)?.parse::<u64>().ok()).unwrap_or(0)
+    };
+    while passed(&plane.get("/metrics").1) < 4 {
+        plane.until("a snapshot", |message| match message {
+            ToShard::Server { up: true, .. } => panic!("it came up"),
+            ToShard::Snapshot => Some(()),
+            _ => None,
+        });
+    }
+    let (_, metrics) = plane.get("/metrics");
+    for line in [
+        "keyway_health_events_total{event=\"down\"} 1",
+        "keyway_health_events_total{event=\"half_open\"} 1",
+        "keyway_health_events_total{event=\"up\"} 0",
+        "keyway_down_causes_total{found_by=\"check\",cause=\"misaligned\"} 1",
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "{line} is not in\n{metrics}");
+    }
+    let (status, events) = plane.get("/events");
+    assert_eq!((status, events.lines().count()), (200, 2), "{events}");
+    let why =
+        format!("Z down server {} is down: its check failed: it answered `version` with \"-ERR unk\"", server.address);
+    assert!(events.contains(&why), "{events}");
+    assert_eq!(plane.drain(), Finished::Drained { cut: 3 });
+}
+
+#[test]
+fn one_shards_word_is_told_for_every_pool_the_server_is_in() {
+    let server = Server::start(Says::Version);
+    let config = format!(
+        "listeners: [{{address: \"tcp://127.0.0.1:0\", protocol: memcached, route: web}}]\n\
+         pools:\n  fast: {{servers: [\"{0}\"], timeout_ms: 100}}\n  slow: {{servers: [\"{0}\"], timeout_ms: 5000}}\n\
+         routes: {{web: PoolRoute|fast}}\nlimits: {{drain_ms: 5000}}\n\
+         health: {{interval_ms: 3600000, timeout_ms: 200}}\n",
+        server.address
+    );
+    let mut plane = Plane::of(config);
+    plane.until("a snapshot", |message| matches!(message, ToShard::Snapshot).then_some(()));
+    while plane.get("/readyz").0 != 200 {
+        plane.until("a snapshot", |message| matches!(message, ToShard::Snapshot).then_some(()));
+    }
+    server.say(Says::Nothing);
+    plane.suspect(1, Trouble::Timeout);
+    let mut told = Vec::new();
+    let mut standings = None;
+    while told.len() < 2 {
+        let key = plane.until("a server that is down", |message| match message {
+            ToShard::Standings { generation, changes } => {
+                standings = Some((generation, changes.len()));
+                None
+            }
+            ToShard::Server { key, up: false, why, .. } => Some((key.0, why)),
+            _ => None,
+        });
+        // Both pools were told of before.
+        assert_eq!(standings, Some((1, 2)));
+        told.push(key);
+    }
+    assert_eq!(told, [(0, Some(Trouble::Timeout)), (1, Some(Trouble::Timeout))]);
+    let events = plane.get("/events").1;
+    assert_eq!(events.lines().filter(|line| line.contains(" is down: ")).count(), 1, "{events}");
+    assert!(
+        events.contains("3 failures in a row at its requests, the last one: no reply in time (shard 0)"),
+        "{events}"
+    );
+    server.say(Says::Version);
+    plane.until_server(0, true);
+    plane.until_server(1, true);
     assert_eq!(plane.drain(), Finished::Drained { cut: 3 });
 }
 

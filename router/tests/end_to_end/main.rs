@@ -10,6 +10,7 @@ mod clients;
 mod examples;
 mod failures;
 mod gomcrouter;
+mod health;
 mod hostile;
 mod lifecycle;
 mod limits;
