@@ -1,18 +1,25 @@
 //! The route tree: which servers a request goes to, in which order or at once, and how their replies join.
 //!
-//! One policy per file under `routes/`, named as mcrouter names it; `plan` interprets the tree, `hash` places keys.
+//! One policy per file under `routes/`, named as mcrouter names it; `plan` interprets the tree, `variant` holds the
+//! forms in which a request is sent, `hash` places keys.
 //! Never does I/O, reads a clock, parses YAML or knows a socket: the caller hands in health and replies, and carries
 //! out what the plan says.
 
 pub mod hash;
 pub mod outcome;
 pub mod plan;
+pub mod request;
 pub mod routes;
+mod variant;
 
 pub use hash::{Distribution, HashTag, KeyHash};
 pub use outcome::{Failure, Outcome, OutcomeClass};
-pub use plan::{Answer, Dispatch, HealthView, LocalReply, Plan, RequestView, Step, TryId, Verdict};
+pub use plan::{LocalReply, Plan, null_reply};
+pub use request::{
+    Action, Answer, ClientView, Dispatch, Env, HealthView, ItemView, KeptReply, Reported, RequestView, Step, TryId,
+    Verdict, Wake, Wire,
+};
 pub use routes::builder::{BuildError, RoutesBuilder};
 pub use routes::explain::{ExplainStep, ExplainUse};
 pub use routes::pool::{OnDown, Pool, PoolServer, PoolSpec};
-pub use routes::{NodeId, RouteNode, Routes, ServerId};
+pub use routes::{NodeId, RouteNode, RouteStates, Routes, ServerId};

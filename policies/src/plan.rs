@@ -6,51 +6,30 @@
 //!                      └───► joins: a Frame, which starts its children and notes the best outcome so far
 //!                                └──► servers: a try, which remembers the frame it stands in
 //!  resume ─► try ──► its frame ──► parent frame ──► ... ──► the answer
-//!                      each frame says: wait (perhaps after starting its next child), or settled, and with what
+//!  wake ───────────► a frame  ──► parent frame ──► ... ──► the answer
+//!                      each frame says: wait (perhaps after starting a child), or settled, and with what
 //! ```
 //!
-//! Owns the order of events. Never does I/O, reads a clock, or allocates after warm-up: a plan is two small vectors
-//! that are cleared and used again. Never looks at a reply but through `OutcomeClass`.
+//! Owns the order of events. Never does I/O, reads a clock, or allocates after warm-up: a plan is a few small vectors
+//! that are cleared and used again.
 //!
-//! Invariants: a node starts at most once per plan and path, so tries and frames are bounded by what the builder let
-//! through; only joins have frames; a settled frame never changes again; the answer is decided once.
+//! Invariants: tries and frames of a plan are bounded (`MAX_TRIES`, `MAX_FRAMES`); only joins have frames; a settled
+//! frame never changes again; the answer is decided once. What is under way after that goes on only for its effect.
 
 use crate::outcome::OutcomeClass;
-use crate::routes::{RouteNode, all_fastest, default, local, miss_failover, operation_selector};
-use crate::{Failure, NodeId, Outcome, Routes, ServerId};
+use crate::request::{Action, Answer, Dispatch, Env, HealthView, Reported, RequestView, Step, TryId, Verdict, Wake};
+use crate::routes::explain::Trace;
+use crate::routes::{NodeId, NodeState, Routes, ServerId, operation_selector};
+use crate::variant::{Kept, KeptItem, Variant, VariantId};
+use crate::{Failure, Outcome};
+use keyway_protocol::memcached::text::ReplyKind;
 use keyway_protocol::{Operation, OperationClass};
 use smallvec::SmallVec;
 
-/// What routes may see of a request.
-#[derive(Clone, Copy, Debug)]
-pub struct RequestView<'a> {
-    /// What is asked.
-    pub operation: Operation,
-    /// The key; empty for control operations.
-    pub key: &'a [u8],
-}
-
-/// One try within a plan, counted from 0 in the order dispatched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct TryId(pub u16);
-
-/// "Send the request to this server."
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Dispatch {
-    /// Names the try when its outcome is reported.
-    pub try_id: TryId,
-    /// Where to.
-    pub server: ServerId,
-}
-
-/// What the request gets as its reply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// The reply of this try: the one just reported, or one that was kept.
-    Try(TryId),
-    /// No server's reply: made by the router.
-    Local(LocalReply),
-}
+/// Most tries of one request.
+pub const MAX_TRIES: usize = 16_384;
+/// Most joins under way for one request.
+pub const MAX_FRAMES: usize = 16_384;
 
 /// A reply the router makes itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,35 +42,55 @@ pub enum LocalReply {
     NoHealthyServer,
     /// All tries failed on the way; the failure is the one to name.
     Failed(Failure),
+    /// mcrouter's default reply: what a cache without the key says, and NOT_STORED to what stores.
+    Null,
+    /// The words of that route (`RouteNode::words`).
+    Said(NodeId),
+    /// A route made a key that is none.
+    BadKey,
 }
 
-/// What to do now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Carry out the dispatches (there may be none) and wait for outcomes.
-    Wait,
-    /// The request is decided. Outcomes that come later are of no interest; dispatches made in this step are still
-    /// carried out (a policy may want them for their effect).
-    Answer(Answer),
+impl LocalReply {
+    /// What it means to a route.
+    pub(crate) fn outcome(self, operation: Operation) -> Outcome {
+        match self {
+            LocalReply::Router => Outcome::Reply(ReplyKind::Ok),
+            LocalReply::NotLocal | LocalReply::Said(_) | LocalReply::BadKey => Outcome::Reply(ReplyKind::ServerError),
+            LocalReply::NoHealthyServer => Outcome::Failure(Failure::Unavailable),
+            LocalReply::Failed(failure) => Outcome::Failure(failure),
+            LocalReply::Null => Outcome::Reply(null_reply(operation)),
+        }
+    }
 }
 
-/// The decision on one outcome.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Verdict {
-    /// What to do now.
-    pub step: Step,
-    /// True when the reply just reported may be the answer later: keep a copy until `Plan::holds` says otherwise.
-    pub keep: bool,
+/// The kind of mcrouter's default reply.
+pub const fn null_reply(operation: Operation) -> ReplyKind {
+    match operation.class() {
+        OperationClass::GetLike => ReplyKind::End,
+        OperationClass::UpdateLike => ReplyKind::NotStored,
+        OperationClass::DeleteLike | OperationClass::ArithmeticLike | OperationClass::TouchLike => ReplyKind::NotFound,
+        OperationClass::Control => ReplyKind::Ok,
+    }
 }
 
 /// The state of one routed request.
 #[derive(Debug, Default)]
 pub struct Plan {
     /// Inline for the common few, so that routing touches no other memory.
-    tries: SmallVec<[Try; 4]>,
-    frames: Vec<Frame>,
+    pub(crate) tries: SmallVec<[Try; 4]>,
+    pub(crate) frames: Vec<Frame>,
+    pub(crate) variants: Vec<Variant>,
+    pub(crate) kept: Vec<Kept>,
+    pub(crate) composed: Option<KeptItem>,
+    /// Frames and keys of the variants, replies kept.
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) scratch: Vec<u8>,
+    pub(crate) frame_scratch: Vec<u8>,
     decided: bool,
 }
+
+/// Buffers of a plan that have grown beyond this, in bytes, are given back when it is cleared.
+const SMALL_BYTES: usize = 16 * 1024;
 
 impl Plan {
     /// Forgets everything, keeping memory for the next request.
@@ -99,16 +98,42 @@ impl Plan {
         self.tries.clear();
         self.frames.clear();
         self.decided = false;
+        // What few requests need is only looked at when it was used.
+        if self.variants.is_empty() && self.kept.is_empty() && self.bytes.is_empty() {
+            return;
+        }
+        self.variants.clear();
+        self.kept.clear();
+        self.composed = None;
+        for buffer in [&mut self.bytes, &mut self.scratch, &mut self.frame_scratch] {
+            buffer.clear();
+            if buffer.capacity() > SMALL_BYTES {
+                *buffer = Vec::new();
+            }
+        }
     }
 
-    /// True while the kept reply of `try_id` may still become the answer.
+    /// True while the reply of `try_id` may still become the answer.
     pub fn holds(&self, try_id: TryId) -> bool {
         let held = Answer::Try(try_id);
         !self.decided
             && self
                 .frames
                 .iter()
-                .any(|frame| !frame.settled && frame.best.is_some_and(|best| best.settled.answer == held))
+                .any(|frame| frame.best.is_some_and(|best| best.settled.answer == held) && self.is_awaited(frame))
+    }
+
+    /// True while a frame and all it stands in are unsettled.
+    fn is_awaited(&self, frame: &Frame) -> bool {
+        let mut frame = frame;
+        while !frame.settled {
+            match frame.place.to() {
+                To::Answer => return true,
+                To::Nobody => return false,
+                To::Frame(parent) => frame = &self.frames[parent],
+            }
+        }
+        false
     }
 
     /// True when the plan is as `clear` leaves it.
@@ -117,85 +142,85 @@ impl Plan {
     }
 }
 
-/// Which servers take requests now, as the shard sees it. Indexed by `ServerId`.
-#[derive(Clone, Copy, Debug)]
-pub struct HealthView<'a>(pub &'a [bool]);
-
-impl HealthView<'_> {
-    /// True when requests may be sent to `server`.
-    pub fn is_up(&self, server: ServerId) -> bool {
-        self.0[server.0 as usize]
-    }
-}
-
 impl Routes {
-    /// Starts `plan` (which must be clear) for a request. Dispatches are appended to `out`.
-    pub fn begin(
-        &self,
-        plan: &mut Plan,
-        request: RequestView<'_>,
-        health: HealthView<'_>,
-        out: &mut Vec<Dispatch>,
-    ) -> Step {
+    /// Starts `plan` (which must be clear) for a request. Actions are appended to `out`.
+    pub fn begin(&self, plan: &mut Plan, request: &RequestView<'_>, env: Env<'_>, out: &mut Vec<Action>) -> Step {
         assert!(plan.is_clear(), "a plan serves one request at a time");
-        let started = match self.entry(request.operation) {
-            Entry::Node(node) => Run { routes: self, plan, request: &request, health, out }.start(node, Place::ROOT),
-            Entry::Router => Started::Unusable(LocalReply::Router),
-        };
-        let answer = match started {
-            Started::Waiting => return Step::Wait,
-            Started::Settled(settled) => settled.answer,
-            Started::Unusable(reply) => Answer::Local(reply),
-        };
-        plan.decided = true;
-        Step::Answer(answer)
+        let mut run = Run { routes: self, plan, request, env, out, reported: None, trace: None };
+        match run.enter() {
+            Some(answer) => {
+                plan.decided = true;
+                Step::Answer(answer)
+            }
+            None => Step::Wait,
+        }
     }
 
-    /// Takes the outcome of one try. What is reported after the answer, or a second time, changes nothing.
+    /// Takes the outcome of one try. What is reported a second time changes nothing.
     pub fn resume(
         &self,
         plan: &mut Plan,
-        request: RequestView<'_>,
-        health: HealthView<'_>,
+        request: &RequestView<'_>,
+        env: Env<'_>,
         try_id: TryId,
-        outcome: Outcome,
-        out: &mut Vec<Dispatch>,
+        reported: &Reported<'_>,
+        out: &mut Vec<Action>,
     ) -> Verdict {
-        let reported = &mut plan.tries[usize::from(try_id.0)];
-        if plan.decided || reported.over {
-            return Verdict { step: Step::Wait, keep: false };
+        let tried = &mut plan.tries[usize::from(try_id.0)];
+        if tried.over {
+            return Verdict { step: Step::Wait, kept: false };
         }
-        reported.over = true;
-        let mut place = reported.place;
-        let mut settled = Settled::from_try(try_id, outcome);
-        while let Some(at) = place.frame() {
-            let frame = &plan.frames[at];
-            let (join, parent) = (frame.join, frame.place);
-            if frame.settled {
-                return Verdict { step: Step::Wait, keep: false };
-            }
-            let mut run = Run { routes: self, plan: &mut *plan, request: &request, health, out: &mut *out };
-            let decision = match join {
-                Join::AllFastest => all_fastest::child_settled(&mut run, at, place.child, settled),
-                Join::MissFailover => miss_failover::child_settled(&mut run, at, place.child, settled),
-            };
-            let Some(frame_settled) = decision else {
-                return Verdict { step: Step::Wait, keep: plan.holds(try_id) };
-            };
-            plan.frames[at].settled = true;
-            (place, settled) = (parent, frame_settled);
+        tried.over = true;
+        let place = tried.place;
+        let settled = Settled::from_try(try_id, reported.outcome);
+        let mut run =
+            Run { routes: self, plan: &mut *plan, request, env, out, reported: Some((try_id, reported)), trace: None };
+        let root = run.climb(place, settled);
+        let step = plan.decide(root);
+        let kept = plan.holds(try_id);
+        if kept {
+            plan.keep(try_id, reported);
         }
-        plan.decided = true;
-        Verdict { step: Step::Answer(settled.answer), keep: false }
+        Verdict { step, kept }
+    }
+
+    /// Comes back to a frame that asked for it. One that is settled by now isn't there for it any more.
+    pub fn wake(
+        &self,
+        plan: &mut Plan,
+        request: &RequestView<'_>,
+        env: Env<'_>,
+        frame: u16,
+        out: &mut Vec<Action>,
+    ) -> Step {
+        let at = usize::from(frame);
+        let Some(woken) = plan.frames.get(at).filter(|frame| !frame.settled) else { return Step::Wait };
+        if plan.decided && !self.node(woken.node).lingers(request.operation) {
+            return Step::Wait;
+        }
+        let (node, place) = (woken.node, woken.place);
+        let mut run = Run { routes: self, plan: &mut *plan, request, env, out, reported: None, trace: None };
+        let Some(settled) = self.node(node).woken(&mut run, at) else { return Step::Wait };
+        run.frame(at).settled = true;
+        let root = run.climb(place, settled);
+        plan.decide(root)
     }
 
     /// True when a later outcome may lead to further dispatches, so that the caller must keep the request's bytes.
-    pub fn may_dispatch_again(&self, plan: &Plan) -> bool {
-        !plan.decided
-            && plan.frames.iter().any(|frame| match frame.join {
-                Join::AllFastest => false,
-                Join::MissFailover => !frame.settled && frame.next < self.children(frame.node).len(),
-            })
+    pub fn may_dispatch_again(&self, plan: &Plan, operation: Operation) -> bool {
+        plan.frames.iter().any(|frame| {
+            let node = self.node(frame.node);
+            !frame.settled
+                && (!plan.decided || node.lingers(operation))
+                && node.may_start_more(frame, self.children(frame.node).len())
+        })
+    }
+
+    /// True when a decided plan is to be told further outcomes: something goes on for its effect, or counts.
+    pub fn lingers(&self, plan: &Plan, operation: Operation) -> bool {
+        self.may_linger()
+            && plan.decided
+            && plan.frames.iter().any(|frame| !frame.settled && self.node(frame.node).lingers(operation))
     }
 
     /// Where an operation enters the tree. What has no key to route by is the router's to answer, unless the tree
@@ -216,6 +241,19 @@ impl Routes {
     }
 }
 
+impl Plan {
+    /// Takes what came out of the tree; only the first time does it count.
+    fn decide(&mut self, root: Option<Settled>) -> Step {
+        match root {
+            Some(settled) if !self.decided => {
+                self.decided = true;
+                Step::Answer(settled.answer)
+            }
+            Some(_) | None => Step::Wait,
+        }
+    }
+}
+
 /// Where an operation enters the tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Entry {
@@ -229,14 +267,18 @@ pub(crate) struct Run<'a> {
     pub(crate) routes: &'a Routes,
     pub(crate) plan: &'a mut Plan,
     pub(crate) request: &'a RequestView<'a>,
-    pub(crate) health: HealthView<'a>,
-    pub(crate) out: &'a mut Vec<Dispatch>,
+    pub(crate) env: Env<'a>,
+    pub(crate) out: &'a mut Vec<Action>,
+    /// The reply at hand.
+    pub(crate) reported: Option<(TryId, &'a Reported<'a>)>,
+    /// Where `explain` looks on.
+    pub(crate) trace: Option<&'a mut Trace>,
 }
 
 /// What starting a node came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Started {
-    /// A try at least is under way.
+    /// Something is under way.
     Waiting,
     /// It is over already.
     Settled(Settled),
@@ -245,42 +287,120 @@ pub(crate) enum Started {
     Unusable(LocalReply),
 }
 
+/// Where a node is started: which one, what becomes of its outcome, and in which form the request reaches it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seat {
+    pub(crate) node: NodeId,
+    pub(crate) place: Place,
+    pub(crate) variant: VariantId,
+}
+
+impl Seat {
+    pub(crate) fn with_variant(self, variant: VariantId) -> Seat {
+        Seat { variant, ..self }
+    }
+}
+
 impl Run<'_> {
+    /// Starts the tree; the answer, when it is decided on the spot.
+    pub(crate) fn enter(&mut self) -> Option<Answer> {
+        let started = match self.routes.entry(self.request.operation) {
+            Entry::Node(node) => self.start(node, Place::ANSWER, VariantId::ASKED),
+            Entry::Router => {
+                self.note_router();
+                Started::Unusable(LocalReply::Router)
+            }
+        };
+        match started {
+            Started::Waiting => None,
+            Started::Settled(settled) => Some(settled.answer),
+            Started::Unusable(reply) => Some(Answer::Local(reply)),
+        }
+    }
+
     /// Starts a node whose outcome goes to `place`. Recursion is bounded by the depth the builder allows.
-    pub(crate) fn start(&mut self, mut node: NodeId, place: Place) -> Started {
+    pub(crate) fn start(&mut self, node: NodeId, place: Place, variant: VariantId) -> Started {
+        let seat = Seat { node, place, variant };
+        if self.trace.is_some() {
+            return self.start_traced(seat);
+        }
         let routes = self.routes;
-        loop {
-            return match routes.node(node) {
-                RouteNode::Server(server) if self.health.is_up(*server) => self.dispatch(*server, place),
-                RouteNode::Server(_) => Started::Unusable(LocalReply::NoHealthyServer),
-                RouteNode::OperationSelector { policies, default } => {
-                    node = operation_selector::select(policies, *default, self.request.operation);
-                    continue;
-                }
-                RouteNode::AllFastest(children) => all_fastest::start(self, node, children, place),
-                RouteNode::MissFailover(_) => miss_failover::start(self, node, place),
-                RouteNode::Default(children) => default::start(self, children, place),
-                RouteNode::Local => Started::Settled(Settled::from_local(local::reply(self.request.operation))),
-                RouteNode::Pool(pool) => match pool.server(self.request.key, self.health) {
-                    Ok(server) => self.dispatch(server, place),
-                    Err(reply) => Started::Unusable(reply),
-                },
-            };
+        routes.node(node).start(self, seat)
+    }
+
+    /// Starts the child of a selector in the selector's own place.
+    pub(crate) fn pass(&mut self, seat: Seat, child: usize) -> Started {
+        let routes = self.routes;
+        self.start(routes.children(seat.node)[child], seat.place, seat.variant)
+    }
+
+    /// Starts a child of the frame at `at` with the frame's own form of the request.
+    pub(crate) fn start_child(&mut self, at: usize, child: usize) -> Started {
+        let variant = self.frame(at).variant;
+        self.start_child_as(at, child, variant)
+    }
+
+    /// Starts a child of the frame at `at` with that form of the request.
+    pub(crate) fn start_child_as(&mut self, at: usize, child: usize, variant: VariantId) -> Started {
+        let routes = self.routes;
+        let node = self.frame(at).node;
+        self.start(routes.children(node)[child], Place::new(at, child), variant)
+    }
+
+    /// Starts a child for its effect alone: nobody waits for its outcome.
+    pub(crate) fn background(&mut self, parent: NodeId, child: usize, variant: VariantId) {
+        let routes = self.routes;
+        self.start(routes.children(parent)[child], Place::NOBODY, variant);
+    }
+
+    /// Sends a form of the request to a server.
+    #[inline]
+    pub(crate) fn dispatch(&mut self, server: ServerId, seat: Seat) -> Started {
+        match self.add_try(seat) {
+            Some(try_id) => {
+                self.out.push(Action::Send(Dispatch { try_id, server }));
+                Started::Waiting
+            }
+            None => Started::Unusable(LocalReply::Failed(Failure::NotReplayable)),
+        }
+    }
+
+    /// Writes a form of the request to the async log of a server.
+    pub(crate) fn spool(&mut self, server: ServerId, seat: Seat) -> Started {
+        match self.add_try(seat) {
+            Some(try_id) => {
+                self.out.push(Action::Spool(Dispatch { try_id, server }));
+                Started::Waiting
+            }
+            None => Started::Unusable(LocalReply::Failed(Failure::NotReplayable)),
         }
     }
 
     #[inline]
-    fn dispatch(&mut self, server: ServerId, place: Place) -> Started {
-        let try_id = TryId(self.plan.tries.len() as u16);
-        self.plan.tries.push(Try { place, over: false });
-        self.out.push(Dispatch { try_id, server });
-        Started::Waiting
+    fn add_try(&mut self, seat: Seat) -> Option<TryId> {
+        let number = self.plan.tries.len();
+        if number >= MAX_TRIES {
+            return None;
+        }
+        self.plan.tries.push(Try { place: seat.place, variant: seat.variant, over: false });
+        Some(TryId(number as u16))
     }
 
     /// Opens a frame for a join. The caller starts the children, then calls `close_or_wait`.
-    pub(crate) fn open(&mut self, join: Join, node: NodeId, place: Place) -> usize {
+    pub(crate) fn open(&mut self, seat: Seat) -> usize {
         let at = self.plan.frames.len();
-        self.plan.frames.push(Frame { join, node, place, next: 0, outstanding: 0, best: None, settled: false });
+        assert!(at < MAX_FRAMES, "the builder's bounds keep frames below this");
+        self.plan.frames.push(Frame {
+            node: seat.node,
+            place: seat.place,
+            variant: seat.variant,
+            next: 0,
+            outstanding: 0,
+            best: None,
+            settled: false,
+            actions_before: self.out.len(),
+            words: [0; 2],
+        });
         at
     }
 
@@ -289,64 +409,135 @@ impl Run<'_> {
         if !over {
             return Started::Waiting;
         }
+        let acted = self.out.len() > self.plan.frames[at].actions_before;
+        let operation = self.operation(self.plan.frames[at].variant);
         let frame = &mut self.plan.frames[at];
         frame.settled = true;
-        if let Some(best) = frame.best {
-            return Started::Settled(best.settled);
+        match frame.best {
+            Some(best) => Started::Settled(best.settled),
+            // Something goes on for its effect, so this can't be taken back.
+            None if acted => Started::Settled(Settled::from_local(LocalReply::NoHealthyServer, operation)),
+            None => {
+                // No child could be used. Their own frames are gone by now, so this one is the last.
+                debug_assert_eq!(at + 1, self.plan.frames.len());
+                self.plan.frames.truncate(at);
+                Started::Unusable(LocalReply::NoHealthyServer)
+            }
         }
-        // No child could be used. Their own frames are gone by now, so this one is the last.
-        debug_assert_eq!(at + 1, self.plan.frames.len());
-        self.plan.frames.truncate(at);
-        Started::Unusable(LocalReply::NoHealthyServer)
+    }
+
+    /// Settles the frame at `at` while it is being started.
+    pub(crate) fn close(&mut self, at: usize, settled: Settled) -> Started {
+        self.plan.frames[at].settled = true;
+        Started::Settled(settled)
     }
 
     pub(crate) fn frame(&mut self, at: usize) -> &mut Frame {
         &mut self.plan.frames[at]
     }
+
+    /// What a node remembers on this shard.
+    pub(crate) fn state(&mut self, node: NodeId) -> &mut NodeState {
+        self.env.state.of(node)
+    }
+
+    /// 64 random bits.
+    pub(crate) fn random(&mut self) -> u64 {
+        self.env.state.random()
+    }
+
+    /// Which servers take requests.
+    pub(crate) fn health(&self) -> HealthView<'_> {
+        self.env.health
+    }
+
+    /// Asks to be woken at a time.
+    pub(crate) fn wake_at(&mut self, frame: usize, at: u64) {
+        self.out.push(Action::Wake(Wake { request: self.env.request, frame: frame as u16, at }));
+    }
+
+    /// What came out of a child that could not be used or is over, as its parent counts it.
+    pub(crate) fn settled(&self, reply: LocalReply, variant: VariantId) -> Settled {
+        Settled::from_local(reply, self.operation(variant))
+    }
+
+    /// Hands an outcome up from frame to frame; what comes out of the tree.
+    fn climb(&mut self, mut place: Place, mut settled: Settled) -> Option<Settled> {
+        loop {
+            let at = match place.to() {
+                To::Answer => return Some(settled),
+                To::Nobody => return None,
+                To::Frame(at) => at,
+            };
+            let frame = &self.plan.frames[at];
+            if frame.settled {
+                return None;
+            }
+            let (node, parent) = (frame.node, frame.place);
+            let routes = self.routes;
+            // What was answered goes on only for its effect.
+            if self.plan.decided && !routes.node(node).lingers(self.request.operation) {
+                return None;
+            }
+            settled = routes.node(node).child_settled(self, at, place.child, settled)?;
+            self.plan.frames[at].settled = true;
+            place = parent;
+        }
+    }
 }
 
 /// One dispatched try.
 #[derive(Clone, Copy, Debug)]
-struct Try {
+pub(crate) struct Try {
     place: Place,
+    pub(crate) variant: VariantId,
     /// Its outcome was reported.
     over: bool,
 }
 
-/// Where an outcome goes: to a child's seat in a frame, or out of the tree.
+/// Where an outcome goes: to a child's seat in a frame, out of the tree, or to nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     frame: u16,
     child: u16,
 }
 
+/// A place, taken apart.
+enum To {
+    Answer,
+    Nobody,
+    Frame(usize),
+}
+
 impl Place {
-    /// Out of the tree: the outcome is the answer. The builder's bound keeps frames well below this number.
-    const ROOT: Place = Place { frame: u16::MAX, child: 0 };
+    /// Out of the tree: the outcome is the answer. `MAX_FRAMES` is well below these numbers.
+    pub(crate) const ANSWER: Place = Place { frame: u16::MAX, child: 0 };
+    /// Nowhere: what goes on for its effect.
+    pub(crate) const NOBODY: Place = Place { frame: u16::MAX - 1, child: 0 };
 
     pub(crate) fn new(frame: usize, child: usize) -> Place {
         Place { frame: frame as u16, child: child as u16 }
     }
 
-    fn frame(self) -> Option<usize> {
-        (self.frame != Place::ROOT.frame).then_some(usize::from(self.frame))
+    fn to(self) -> To {
+        if self.frame == Place::ANSWER.frame {
+            To::Answer
+        } else if self.frame == Place::NOBODY.frame {
+            To::Nobody
+        } else {
+            To::Frame(usize::from(self.frame))
+        }
     }
-}
-
-/// The joins: the routes that have frames.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Join {
-    AllFastest,
-    MissFailover,
 }
 
 /// A join under way.
 #[derive(Debug)]
 pub(crate) struct Frame {
-    join: Join,
     pub(crate) node: NodeId,
     /// Where its outcome goes.
     place: Place,
+    /// In which form the request reached it.
+    pub(crate) variant: VariantId,
     /// The first child not started yet.
     pub(crate) next: usize,
     /// Children under way.
@@ -354,6 +545,10 @@ pub(crate) struct Frame {
     /// The outcome that is its own if nothing better comes.
     pub(crate) best: Option<Best>,
     settled: bool,
+    /// Actions there were when it was opened.
+    actions_before: usize,
+    /// For the route's own use.
+    pub(crate) words: [u64; 2],
 }
 
 /// A child's outcome that may become the frame's.
@@ -367,34 +562,32 @@ pub(crate) struct Best {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Settled {
     pub(crate) answer: Answer,
-    pub(crate) class: OutcomeClass,
+    pub(crate) outcome: Outcome,
 }
 
 impl Settled {
-    fn from_try(try_id: TryId, outcome: Outcome) -> Settled {
+    pub(crate) fn from_try(try_id: TryId, outcome: Outcome) -> Settled {
         let answer = match outcome {
             Outcome::Reply(_) => Answer::Try(try_id),
             Outcome::Failure(failure) => Answer::Local(LocalReply::Failed(failure)),
         };
-        Settled { answer, class: outcome.class() }
+        Settled { answer, outcome }
     }
 
-    fn from_local(reply: LocalReply) -> Settled {
-        let class = match reply {
-            LocalReply::Router => OutcomeClass::Success,
-            LocalReply::NotLocal => OutcomeClass::Error,
-            LocalReply::NoHealthyServer | LocalReply::Failed(_) => OutcomeClass::Lost,
-        };
-        Settled { answer: Answer::Local(reply), class }
+    pub(crate) fn from_local(reply: LocalReply, operation: Operation) -> Settled {
+        Settled { answer: Answer::Local(reply), outcome: reply.outcome(operation) }
+    }
+
+    /// How good it is.
+    pub(crate) fn class(self) -> OutcomeClass {
+        self.outcome.class()
     }
 
     /// True when this is a failure after which no further try can be made.
     pub(crate) fn ends_tries(self) -> bool {
-        match self.answer {
-            Answer::Local(LocalReply::Failed(failure)) => failure.ends_tries(),
-            Answer::Local(LocalReply::Router | LocalReply::NotLocal | LocalReply::NoHealthyServer) | Answer::Try(_) => {
-                false
-            }
+        match self.outcome {
+            Outcome::Failure(failure) => failure.ends_tries(),
+            Outcome::Reply(_) => false,
         }
     }
 }

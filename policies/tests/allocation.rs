@@ -1,8 +1,8 @@
 //! A plan that is cleared and used again routes without allocating.
 
 use keyway_policies::{
-    Dispatch, Distribution, Failure, HashTag, HealthView, KeyHash, NodeId, OnDown, Outcome, Plan, PoolServer, PoolSpec,
-    RequestView, Routes, RoutesBuilder, ServerId, Step,
+    Action, ClientView, Dispatch, Distribution, Env, Failure, HashTag, HealthView, KeyHash, NodeId, OnDown, Outcome,
+    Plan, PoolServer, PoolSpec, Reported, RequestView, RouteStates, Routes, RoutesBuilder, ServerId, Step,
 };
 use keyway_protocol::Operation;
 use keyway_protocol::memcached::text::ReplyKind;
@@ -17,12 +17,10 @@ const OUTCOMES: [Outcome; 4] = [
 #[test]
 fn nothing_is_allocated_after_warm_up() {
     let routes = routes();
-    let mut plan = Plan::default();
-    let mut out = Vec::new();
-    let mut waiting = Vec::new();
+    let mut bench = Bench { plan: Plan::default(), state: routes.states(1, 1), out: Vec::new(), waiting: Vec::new() };
     let mut rounds = |count: usize| {
         for round in 0..count {
-            route(&routes, round, &mut plan, &mut out, &mut waiting);
+            bench.route(&routes, round);
         }
     };
     let warm_up = allocation_counter::measure(|| rounds(64));
@@ -31,25 +29,49 @@ fn nothing_is_allocated_after_warm_up() {
     assert_eq!(warm.count_total, 0, "{warm:?}");
 }
 
-/// One request from beginning to end, with every outcome reported.
-fn route(routes: &Routes, round: usize, plan: &mut Plan, out: &mut Vec<Dispatch>, waiting: &mut Vec<Dispatch>) {
-    let operations = [Operation::Get, Operation::Set, Operation::Delete, Operation::Incr, Operation::Version];
-    let health =
-        [true, !round.is_multiple_of(3), true, !round.is_multiple_of(7), true, !round.is_multiple_of(11), true, true];
-    let request = RequestView { operation: operations[round % operations.len()], key: b"user:{42}:name|#|x" };
-    let mut answers = usize::from(routes.begin(plan, request, HealthView(&health), out) != Step::Wait);
-    waiting.append(out);
-    let mut step = round;
-    while !waiting.is_empty() {
-        let dispatch = waiting.swap_remove(step % waiting.len());
-        let outcome = OUTCOMES[step % 3 + usize::from(step.is_multiple_of(17))];
-        let verdict = routes.resume(plan, request, HealthView(&health), dispatch.try_id, outcome, out);
-        answers += usize::from(verdict.step != Step::Wait);
-        waiting.append(out);
-        step += 1;
+/// What a shard keeps from request to request.
+struct Bench {
+    plan: Plan,
+    state: RouteStates,
+    out: Vec<Action>,
+    waiting: Vec<Dispatch>,
+}
+
+impl Bench {
+    /// One request from beginning to end, with every outcome reported.
+    fn route(&mut self, routes: &Routes, round: usize) {
+        let operations = [Operation::Get, Operation::Set, Operation::Delete, Operation::Incr, Operation::Version];
+        let up = |of: usize| if round.is_multiple_of(of) { 0 } else { u8::MAX };
+        let health = [u8::MAX, up(3), u8::MAX, up(7), u8::MAX, up(11), u8::MAX, u8::MAX];
+        let request = RequestView::of_key(operations[round % operations.len()], b"user:{42}:name|#|x");
+        let begun = routes.begin(&mut self.plan, &request, env(&health, &mut self.state), &mut self.out);
+        let mut answers = usize::from(begun != Step::Wait);
+        self.take_sends();
+        let mut step = round;
+        while !self.waiting.is_empty() {
+            let dispatch = self.waiting.swap_remove(step % self.waiting.len());
+            let reported = Reported::bare(OUTCOMES[step % 3 + usize::from(step.is_multiple_of(17))]);
+            let env = env(&health, &mut self.state);
+            let verdict = routes.resume(&mut self.plan, &request, env, dispatch.try_id, &reported, &mut self.out);
+            answers += usize::from(verdict.step != Step::Wait);
+            self.take_sends();
+            step += 1;
+        }
+        assert_eq!(answers, 1);
+        self.plan.clear();
     }
-    assert_eq!(answers, 1);
-    plan.clear();
+
+    fn take_sends(&mut self) {
+        self.waiting.extend(self.out.drain(..).filter_map(|action| match action {
+            Action::Send(dispatch) => Some(dispatch),
+            Action::Spool(_) | Action::Wake(_) => None,
+        }));
+    }
+}
+
+fn env<'a>(health: &'a [u8], state: &'a mut RouteStates) -> Env<'a> {
+    let client = ClientView::default();
+    Env { health: HealthView(health), now: 0, unix_ms: 0, client, request: 0, spare_bytes: usize::MAX, state }
 }
 
 fn routes() -> Routes {

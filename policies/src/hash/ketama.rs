@@ -24,7 +24,7 @@ pub fn label(name: Option<&str>, host: &str, port: Option<u16>) -> String {
 }
 
 /// The ring of one pool.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Ring {
     points: Vec<Point>,
 }

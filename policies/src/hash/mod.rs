@@ -121,7 +121,7 @@ pub(crate) fn routing_key<'k>(key: &'k [u8], tag: Option<HashTag>, placement: &P
 }
 
 /// A distribution made ready for one pool.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Placement {
     Ch3,
     Ketama { function: KeyHash, ring: Ring },

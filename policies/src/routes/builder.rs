@@ -3,8 +3,14 @@
 //! Owns the limits of a tree. mcrouter's rule: a join or DefaultRoute with one child is that child. One with none
 //! answers that no server is healthy.
 
+use super::all_fastest::AllFastest;
+use super::default::Default;
+use super::local::Local;
+use super::miss_failover::MissFailover;
+use super::operation_selector::OperationSelector;
 use super::pool::{Pool, PoolSpec};
-use super::{NodeId, RouteNode, Routes, ServerId};
+use super::server::Server;
+use super::{Collapse, Node, NodeId, RouteNode, Routes, ServerId, Shape};
 use crate::Distribution;
 use keyway_protocol::Operation;
 use std::fmt;
@@ -37,6 +43,13 @@ pub enum BuildError {
     TooManyNodes,
     /// A node id that this builder didn't give out.
     UnknownNode,
+    /// A route with more or fewer children than it can have.
+    Children {
+        /// The route.
+        route: &'static str,
+        /// How many it was given.
+        children: usize,
+    },
     /// An operation has two routes in one OperationSelectorRoute.
     DuplicateOperation(Operation),
     /// A pool with more than `MAX_POOL_SERVERS` servers.
@@ -78,6 +91,7 @@ impl fmt::Display for BuildError {
                 write!(f, "one request could go to {leaves} servers; at most {MAX_LEAVES} are allowed")
             }
             BuildError::TooManyNodes => write!(f, "more than {MAX_NODES} routes in one tree"),
+            BuildError::Children { route, children } => write!(f, "{route} can't have {children} children"),
             BuildError::UnknownNode => write!(f, "a route refers to one that is not in this tree"),
             BuildError::DuplicateOperation(operation) => {
                 write!(f, "operation {} has two routes", operation.name())
@@ -103,9 +117,9 @@ impl fmt::Display for BuildError {
 impl std::error::Error for BuildError {}
 
 /// A tree under construction.
-#[derive(Debug, Default)]
+#[derive(Debug, std::default::Default)]
 pub struct RoutesBuilder {
-    nodes: Vec<RouteNode>,
+    nodes: Vec<Node>,
     sizes: Vec<Size>,
 }
 
@@ -117,35 +131,50 @@ struct Size {
 }
 
 impl RoutesBuilder {
+    /// A route over children, which come in the order the route's file gives them.
+    pub fn add(&mut self, route: impl Into<RouteNode>, children: &[NodeId]) -> Result<NodeId, BuildError> {
+        let route = route.into();
+        let size = match (route.shape(), children) {
+            (Shape::Leaf, []) => Size { depth: 1, leaves: 1 },
+            (Shape::Leaf, _) => return Err(BuildError::Children { route: route.name(), children: children.len() }),
+            (Shape::Join(_, Collapse::ToChild), [only]) => return self.size(*only).map(|_| *only),
+            (Shape::Select, children) => self.size_over(children, |all, child| all.max(child))?,
+            (Shape::Join(times, _), children) => {
+                self.size_over(children, |all, child| all.saturating_add(child.saturating_mul(times)))?
+            }
+        };
+        self.push(route, children, size)
+    }
+
     /// One server.
     pub fn server(&mut self, server: ServerId) -> Result<NodeId, BuildError> {
-        self.add(RouteNode::Server(server), Size { depth: 1, leaves: 1 })
+        self.add(Server(server), &[])
     }
 
     /// LocalRoute.
     pub fn local(&mut self) -> Result<NodeId, BuildError> {
-        self.add(RouteNode::Local, Size { depth: 1, leaves: 1 })
+        self.add(Local, &[])
     }
 
     /// PoolRoute.
     pub fn pool(&mut self, spec: &PoolSpec) -> Result<NodeId, BuildError> {
         check_pool(spec)?;
-        self.add(RouteNode::Pool(Pool::new(spec)), Size { depth: 1, leaves: 1 })
+        self.add(Pool::new(spec), &[])
     }
 
     /// DefaultRoute.
     pub fn default_route(&mut self, children: &[NodeId]) -> Result<NodeId, BuildError> {
-        self.add_parent(children, RouteNode::Default)
+        self.add(Default, children)
     }
 
     /// AllFastestRoute.
     pub fn all_fastest(&mut self, children: &[NodeId]) -> Result<NodeId, BuildError> {
-        self.add_parent(children, RouteNode::AllFastest)
+        self.add(AllFastest, children)
     }
 
     /// MissFailoverRoute.
     pub fn miss_failover(&mut self, children: &[NodeId]) -> Result<NodeId, BuildError> {
-        self.add_parent(children, RouteNode::MissFailover)
+        self.add(MissFailover, children)
     }
 
     /// OperationSelectorRoute.
@@ -154,24 +183,16 @@ impl RoutesBuilder {
         entries: &[(Operation, NodeId)],
         default: NodeId,
     ) -> Result<NodeId, BuildError> {
-        let mut policies = [None; Operation::COUNT];
-        let mut size = self.size(default)?;
-        for &(operation, node) in entries {
-            if policies[operation as usize].replace(node).is_some() {
-                return Err(BuildError::DuplicateOperation(operation));
-            }
-            let child = self.size(node)?;
-            // A request takes one of them.
-            size = Size { depth: size.depth.max(child.depth), leaves: size.leaves.max(child.leaves) };
-        }
-        size.depth += 1;
-        self.add(RouteNode::OperationSelector { policies, default }, size)
+        let operations: Vec<Operation> = entries.iter().map(|(operation, _)| *operation).collect();
+        let children: Vec<NodeId> = std::iter::once(default).chain(entries.iter().map(|(_, node)| *node)).collect();
+        self.add(OperationSelector::new(&operations)?, &children)
     }
 
     /// The tree under `root`. Nodes that aren't reached from it stay unused.
     pub fn build(self, root: NodeId) -> Result<Routes, BuildError> {
         self.size(root)?;
         let mut servers = Vec::new();
+        let mut may_linger = false;
         let mut reached = vec![false; self.nodes.len()];
         reached[root.0 as usize] = true;
         // Children come before parents, so one pass from the back sees every parent first.
@@ -179,43 +200,30 @@ impl RoutesBuilder {
             if !reached[at] {
                 continue;
             }
-            match node {
-                RouteNode::Server(server) => servers.push(*server),
+            match &node.route {
+                RouteNode::Server(server) => servers.push(server.0),
                 RouteNode::Pool(pool) => servers.extend_from_slice(pool.servers()),
-                RouteNode::Local => {}
-                RouteNode::OperationSelector { policies, default } => {
-                    reached[default.0 as usize] = true;
-                    policies.iter().flatten().for_each(|child| reached[child.0 as usize] = true);
-                }
-                RouteNode::AllFastest(children) | RouteNode::MissFailover(children) | RouteNode::Default(children) => {
-                    children.iter().for_each(|child| reached[child.0 as usize] = true);
-                }
+                _ => node.children.iter().for_each(|child| reached[child.0 as usize] = true),
             }
+            may_linger |= Operation::ALL.into_iter().any(|operation| node.route.lingers(operation));
         }
         servers.sort_unstable();
         servers.dedup();
-        Ok(Routes { nodes: self.nodes, root, servers })
+        Ok(Routes { nodes: self.nodes, root, servers, may_linger })
     }
 
-    fn add_parent(
-        &mut self,
-        children: &[NodeId],
-        node: impl FnOnce(Vec<NodeId>) -> RouteNode,
-    ) -> Result<NodeId, BuildError> {
+    /// The size of a route over children: one deeper than the deepest, and the leaves as `join` adds them up.
+    fn size_over(&self, children: &[NodeId], join: impl Fn(usize, usize) -> usize) -> Result<Size, BuildError> {
         let mut size = Size { depth: 0, leaves: 0 };
-        for &child in children {
-            let child = self.size(child)?;
-            size = Size { depth: size.depth.max(child.depth), leaves: size.leaves + child.leaves };
+        for child in children {
+            let child = self.size(*child)?;
+            size = Size { depth: size.depth.max(child.depth), leaves: join(size.leaves, child.leaves) };
         }
-        if let [only] = children {
-            return Ok(*only);
-        }
-        // Without children it is a leaf itself. With two or more there are fewer parents than leaves, so the bound on
-        // leaves also bounds the frames of a plan.
-        self.add(node(children.to_vec()), Size { depth: size.depth + 1, leaves: size.leaves.max(1) })
+        // Without children it is a leaf itself.
+        Ok(Size { depth: size.depth + 1, leaves: size.leaves.max(1) })
     }
 
-    fn add(&mut self, node: RouteNode, size: Size) -> Result<NodeId, BuildError> {
+    fn push(&mut self, route: RouteNode, children: &[NodeId], size: Size) -> Result<NodeId, BuildError> {
         if size.depth > MAX_DEPTH {
             return Err(BuildError::TooDeep { depth: size.depth });
         }
@@ -225,7 +233,7 @@ impl RoutesBuilder {
         if self.nodes.len() == MAX_NODES {
             return Err(BuildError::TooManyNodes);
         }
-        self.nodes.push(node);
+        self.nodes.push(Node { route, children: children.into() });
         self.sizes.push(size);
         Ok(NodeId(self.nodes.len() as u32 - 1))
     }

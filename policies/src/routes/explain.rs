@@ -1,12 +1,12 @@
 //! What a request would do, in words: the way through the tree, for `keyway explain`.
 //!
-//! Mirrors `plan`'s walk without dispatching. Not on a request's path: it allocates. Invariant, held by a test: the
-//! servers used `Now` are exactly those `begin` dispatches to, in order.
+//! Watches a walk of `plan` over states of its own, whose dispatches go nowhere; then lists the children that may follow.
+//! Not on a request's path: it allocates. Invariant: the servers used `Now` are exactly those `begin` dispatches to,
+//! in order, where nothing is left to chance or to what nodes remember.
 
-use super::pool::Pool;
-use super::{NodeId, RouteNode, Routes, ServerId, local, operation_selector};
-use crate::LocalReply;
-use crate::plan::{Entry, HealthView, RequestView};
+use super::{NodeId, RouteNode, Routes, ServerId};
+use crate::plan::{Place, Plan, Run, Seat, Started};
+use crate::request::{ClientView, Env, HealthView, RequestView};
 
 /// One node on a request's way, parents before children.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,107 +32,118 @@ pub enum ExplainUse {
     Skipped,
 }
 
+/// What is known about the time and the asking client while explaining.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ExplainAt {
+    /// Milliseconds since 1970.
+    pub unix_ms: u64,
+    /// Who asks.
+    pub client: ClientView,
+    /// As for `Routes::states`.
+    pub host_id: u64,
+}
+
+/// The steps so far.
+#[derive(Debug)]
+pub(crate) struct Trace {
+    steps: Vec<ExplainStep>,
+    /// The node of each step; none for a pool's server.
+    nodes: Vec<Option<NodeId>>,
+    depth: usize,
+    usage: ExplainUse,
+}
+
 impl Routes {
     /// The way of a request. Children that can't be reached, such as those behind DefaultRoute's choice, are left out.
-    pub fn explain(&self, request: RequestView<'_>, health: HealthView<'_>) -> Vec<ExplainStep> {
-        let mut walk = Walk { routes: self, request, health, steps: Vec::new() };
-        match self.entry(request.operation) {
-            Entry::Node(node) => {
-                walk.visit(node, 0, ExplainUse::Now);
-            }
-            Entry::Router => walk.push(0, RouteNode::Local.name(), None, ExplainUse::Now),
-        }
-        walk.steps
-    }
-}
-
-struct Walk<'a> {
-    routes: &'a Routes,
-    request: RequestView<'a>,
-    health: HealthView<'a>,
-    steps: Vec<ExplainStep>,
-}
-
-/// What would become of a node as soon as it is started, best first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Begun {
-    /// It succeeds on the spot.
-    Success,
-    /// It waits for a server.
-    Waits,
-    /// It fails on the spot.
-    Fails,
-    /// Nothing in it can be used.
-    Unusable,
-}
-
-impl Walk<'_> {
-    /// Adds a node and what is below it. Recursion is bounded by the tree's depth.
-    fn visit(&mut self, node: NodeId, depth: usize, usage: ExplainUse) -> Begun {
-        let routes = self.routes;
-        let at = self.steps.len();
-        let route = routes.node(node);
-        self.push(depth, route.name(), None, usage);
-        let begun = match route {
-            RouteNode::Server(server) => {
-                self.steps[at].server = Some(*server);
-                if self.health.is_up(*server) { Begun::Waits } else { Begun::Unusable }
-            }
-            RouteNode::OperationSelector { policies, default } => {
-                let child = operation_selector::select(policies, *default, self.request.operation);
-                self.visit(child, depth + 1, usage)
-            }
-            RouteNode::AllFastest(children) => {
-                children.iter().map(|child| self.visit(*child, depth + 1, usage)).min().unwrap_or(Begun::Unusable)
-            }
-            RouteNode::MissFailover(children) => self.visit_in_order(children, depth + 1, usage),
-            RouteNode::Default(children) => children
-                .iter()
-                .map(|child| self.visit(*child, depth + 1, usage))
-                .find(|begun| *begun != Begun::Unusable)
-                .unwrap_or(Begun::Unusable),
-            RouteNode::Local => match local::reply(self.request.operation) {
-                LocalReply::Router => Begun::Success,
-                LocalReply::NotLocal | LocalReply::NoHealthyServer | LocalReply::Failed(_) => Begun::Fails,
-            },
-            RouteNode::Pool(pool) => self.visit_pool(pool, depth + 1, usage),
+    pub fn explain(&self, request: &RequestView<'_>, health: HealthView<'_>, at: ExplainAt) -> Vec<ExplainStep> {
+        let mut trace = Trace { steps: Vec::new(), nodes: Vec::new(), depth: 0, usage: ExplainUse::Now };
+        let mut state = self.states(1, at.host_id);
+        let env = Env {
+            health,
+            now: 0,
+            unix_ms: at.unix_ms,
+            client: at.client,
+            request: 0,
+            spare_bytes: usize::MAX,
+            state: &mut state,
         };
-        if begun == Begun::Unusable {
-            self.steps[at].usage = ExplainUse::Skipped;
-        }
-        begun
+        let (mut plan, mut out) = (Plan::default(), Vec::new());
+        let mut run =
+            Run { routes: self, plan: &mut plan, request, env, out: &mut out, reported: None, trace: Some(&mut trace) };
+        run.enter();
+        trace.steps
     }
+}
 
-    /// MissFailoverRoute: at once up to the first child that waits, later what follows, nothing behind a sure success.
-    fn visit_in_order(&mut self, children: &[NodeId], depth: usize, usage: ExplainUse) -> Begun {
-        let mut whole = Begun::Unusable;
-        for child in children {
-            let child_usage = if whole == Begun::Waits { ExplainUse::Later } else { usage };
-            let begun = self.visit(*child, depth, child_usage);
-            if whole != Begun::Waits {
-                whole = whole.min(begun);
+impl Run<'_> {
+    /// `start`, looked on. Recursion is bounded by the tree's depth.
+    pub(crate) fn start_traced(&mut self, seat: Seat) -> Started {
+        let routes = self.routes;
+        let route = routes.node(seat.node);
+        let server = if let RouteNode::Server(server) = route { Some(server.0) } else { None };
+        let Some(trace) = self.trace.as_mut() else { unreachable!("called with a trace") };
+        let first = trace.steps.len();
+        trace.push(route.name(), server, trace.usage, Some(seat.node));
+        trace.depth += 1;
+        let started = route.start(self, seat);
+        if started == Started::Waiting && route.goes_on() {
+            self.trace_later(seat, first);
+        }
+        if let Some(trace) = self.trace.as_mut() {
+            trace.depth -= 1;
+            if let Started::Unusable(_) = started {
+                trace.steps[first..].iter_mut().for_each(|step| step.usage = ExplainUse::Skipped);
             }
-            if begun == Begun::Success {
-                break;
+        }
+        started
+    }
+
+    /// Lists the children that weren't started, as what may follow.
+    fn trace_later(&mut self, seat: Seat, first: usize) {
+        let routes = self.routes;
+        let Some(trace) = self.trace.as_mut() else { return };
+        let mut started: Vec<NodeId> = (first + 1..trace.steps.len())
+            .filter(|step| trace.steps[*step].depth == trace.depth)
+            .filter_map(|step| trace.nodes[step])
+            .collect();
+        let usage = std::mem::replace(&mut trace.usage, ExplainUse::Later);
+        for child in routes.children(seat.node).iter().copied() {
+            match started.iter().position(|node| *node == child) {
+                Some(at) => {
+                    started.swap_remove(at);
+                }
+                None => {
+                    self.start(child, Place::NOBODY, seat.variant);
+                }
             }
         }
-        whole
+        if let Some(trace) = self.trace.as_mut() {
+            trace.usage = usage;
+        }
     }
 
-    fn visit_pool(&mut self, pool: &Pool, depth: usize, usage: ExplainUse) -> Begun {
-        let home = pool.home(self.request.key);
-        let now = pool.server(self.request.key, self.health).ok();
-        if home != now {
-            self.push(depth, "Server", home, ExplainUse::Skipped);
+    /// Notes the server that a pool chose, and the key's home where that is another.
+    pub(crate) fn note_choice(&mut self, home: Option<ServerId>, chosen: Option<ServerId>) {
+        let Some(trace) = self.trace.as_mut() else { return };
+        if home != chosen {
+            trace.push("Server", home, ExplainUse::Skipped, None);
         }
-        if now.is_none() {
-            return Begun::Unusable;
+        if chosen.is_some() {
+            trace.push("Server", chosen, trace.usage, None);
         }
-        self.push(depth, "Server", now, usage);
-        Begun::Waits
     }
 
-    fn push(&mut self, depth: usize, route: &'static str, server: Option<ServerId>, usage: ExplainUse) {
-        self.steps.push(ExplainStep { depth, route, server, usage });
+    /// Notes that the router answers without looking at the tree.
+    pub(crate) fn note_router(&mut self) {
+        if let Some(trace) = self.trace.as_mut() {
+            trace.push("LocalRoute", None, trace.usage, None);
+        }
+    }
+}
+
+impl Trace {
+    fn push(&mut self, route: &'static str, server: Option<ServerId>, usage: ExplainUse, node: Option<NodeId>) {
+        self.steps.push(ExplainStep { depth: self.depth, route, server, usage });
+        self.nodes.push(node);
     }
 }

@@ -13,38 +13,60 @@
 //! A failure after which no try can be made (the deadline is over, the request can't be sent again) ends the walk; it
 //! names the answer only when there is nothing else to name.
 
-use super::NodeId;
+use super::{Collapse, Policy, Shape};
 use crate::outcome::OutcomeClass;
-use crate::plan::{Best, Frame, Join, Place, Run, Settled, Started};
+use crate::plan::{Best, Frame, Run, Seat, Settled, Started};
+use keyway_protocol::{Operation, OperationClass};
 
-/// Starts the first usable child.
-pub(crate) fn start(run: &mut Run<'_>, node: NodeId, place: Place) -> Started {
-    let at = run.open(Join::MissFailover, node, place);
-    let over = !advance(run, at);
-    run.close_or_wait(at, over)
-}
+/// MissFailoverRoute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MissFailover;
 
-/// Takes the outcome of the child under way; the frame's own when that decides it.
-pub(crate) fn child_settled(run: &mut Run<'_>, at: usize, child: u16, settled: Settled) -> Option<Settled> {
-    note(run.frame(at), child, settled);
-    if !is_last_word(settled) && advance(run, at) {
-        return None;
+impl Policy for MissFailover {
+    fn shape(&self) -> Shape {
+        Shape::Join(1, Collapse::ToChild)
     }
-    run.frame(at).best.map(|best| best.settled)
+
+    /// Starts the first usable child.
+    fn start(&self, run: &mut Run<'_>, seat: Seat) -> Started {
+        let at = run.open(seat);
+        let over = !advance(run, at);
+        run.close_or_wait(at, over)
+    }
+
+    /// Takes the outcome of the child under way; the frame's own when that decides it.
+    fn child_settled(&self, run: &mut Run<'_>, at: usize, child: u16, settled: Settled) -> Option<Settled> {
+        note(run.frame(at), child, settled);
+        if !is_last_word(settled) && advance(run, at) {
+            return None;
+        }
+        run.frame(at).best.map(|best| best.settled)
+    }
+
+    fn may_start_more(&self, frame: &Frame, children: usize) -> bool {
+        frame.next < children
+    }
+
+    /// A write goes on to the next child also when the request was answered elsewhere.
+    fn lingers(&self, operation: Operation) -> bool {
+        operation.class() != OperationClass::GetLike
+    }
+
+    fn goes_on(&self) -> bool {
+        true
+    }
 }
 
 /// Starts children until one is under way; false when the walk is over.
 fn advance(run: &mut Run<'_>, at: usize) -> bool {
-    let routes = run.routes;
-    let children = routes.children(run.frame(at).node);
-    loop {
-        let index = run.frame(at).next;
-        let Some(&child) = children.get(index) else { return false };
+    let children = run.routes.children(run.frame(at).node).len();
+    while run.frame(at).next < children {
+        let child = run.frame(at).next;
         run.frame(at).next += 1;
-        match run.start(child, Place::new(at, index)) {
+        match run.start_child(at, child) {
             Started::Waiting => return true,
             Started::Settled(settled) => {
-                note(run.frame(at), index as u16, settled);
+                note(run.frame(at), child as u16, settled);
                 if is_last_word(settled) {
                     return false;
                 }
@@ -52,16 +74,17 @@ fn advance(run: &mut Run<'_>, at: usize) -> bool {
             Started::Unusable(_) => {}
         }
     }
+    false
 }
 
 fn is_last_word(settled: Settled) -> bool {
-    settled.class == OutcomeClass::Success || settled.ends_tries()
+    settled.class() == OutcomeClass::Success || settled.ends_tries()
 }
 
 fn note(frame: &mut Frame, child: u16, settled: Settled) {
     let better = match frame.best {
         None => true,
-        Some(best) => settled.class <= best.settled.class && !settled.ends_tries(),
+        Some(best) => settled.class() <= best.settled.class() && !settled.ends_tries(),
     };
     if better {
         frame.best = Some(Best { settled, child });

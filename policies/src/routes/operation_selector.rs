@@ -2,30 +2,53 @@
 //!
 //! A selector: it is resolved on the way down and leaves no trace in the plan.
 
-use super::{NodeId, RouteNode, Routes};
+use super::builder::BuildError;
+use super::{NodeId, Policy, RouteNode, Routes, Shape};
+use crate::plan::{Run, Seat, Started};
 use keyway_protocol::Operation;
 
-/// The child for an operation.
-pub(crate) fn select(policies: &[Option<NodeId>; Operation::COUNT], default: NodeId, operation: Operation) -> NodeId {
-    policies[operation as usize].unwrap_or(default)
+/// OperationSelectorRoute. Its children: the default first, then one per entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OperationSelector {
+    /// The child of each operation that has one, by `Operation as usize`.
+    policies: [Option<u8>; Operation::COUNT],
+}
+
+impl OperationSelector {
+    /// Child 0 is the default; child `n + 1` is the route of `operations[n]`.
+    pub fn new(operations: &[Operation]) -> Result<OperationSelector, BuildError> {
+        let mut policies = [None; Operation::COUNT];
+        for (at, operation) in operations.iter().copied().enumerate() {
+            // There are far fewer operations than a u8 counts.
+            if policies[operation as usize].replace(at as u8 + 1).is_some() {
+                return Err(BuildError::DuplicateOperation(operation));
+            }
+        }
+        Ok(OperationSelector { policies })
+    }
+}
+
+impl Policy for OperationSelector {
+    fn shape(&self) -> Shape {
+        Shape::Select
+    }
+
+    fn start(&self, run: &mut Run<'_>, seat: Seat) -> Started {
+        let operation = run.operation(seat.variant);
+        run.pass(seat, usize::from(self.policies[operation as usize].unwrap_or(0)))
+    }
 }
 
 /// The route the tree names for an operation, following the defaults of nested selectors; none when only a default
 /// would take it.
 pub(crate) fn explicit(routes: &Routes, operation: Operation) -> Option<NodeId> {
     let mut node = routes.root();
-    loop {
-        match routes.node(node) {
-            RouteNode::OperationSelector { policies, default } => match policies[operation as usize] {
-                Some(named) => return Some(named),
-                None => node = *default,
-            },
-            RouteNode::Server(_)
-            | RouteNode::AllFastest(_)
-            | RouteNode::MissFailover(_)
-            | RouteNode::Default(_)
-            | RouteNode::Local
-            | RouteNode::Pool(_) => return None,
+    while let RouteNode::OperationSelector(selector) = routes.node(node) {
+        let children = routes.children(node);
+        match selector.policies[operation as usize] {
+            Some(named) => return Some(children[usize::from(named)]),
+            None => node = children[0],
         }
     }
+    None
 }

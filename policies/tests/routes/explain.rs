@@ -1,14 +1,15 @@
 //! What `explain` says.
 
 use crate::notation::{health, tree};
+use keyway_policies::routes::explain::ExplainAt;
 use keyway_policies::{ExplainUse, HealthView, RequestView};
 use keyway_protocol::Operation;
 
 fn check(tree_text: &str, up: &str, operation: Operation, expected: &str) {
     let routes = tree(tree_text);
-    let request = RequestView { operation, key: b"key" };
+    let request = RequestView::of_key(operation, b"key");
     let told: Vec<String> = routes
-        .explain(request, HealthView(&health(up)))
+        .explain(&request, HealthView(&health(up)), ExplainAt::default())
         .into_iter()
         .map(|step| {
             let name = step.server.map_or(step.route.to_owned(), |server| server.0.to_string());

@@ -1,9 +1,11 @@
 //! The route tree from outside: tables of cases, every order of arrival, and random trees against a model.
 
 mod builder;
+mod cases;
 mod explain;
 mod model;
 mod notation;
 mod order;
+mod play;
 mod pool;
 mod table;

@@ -2,6 +2,7 @@
 //! and when, while the plan is fed one outcome after another in the order of time.
 
 use crate::notation::{Course, KINDS, local_name};
+use keyway_policies::routes::explain::ExplainAt;
 use keyway_policies::{
     Distribution, ExplainUse, Failure, HealthView, NodeId, OnDown, Outcome, OutcomeClass, PoolServer, PoolSpec,
     RouteNode, Routes, RoutesBuilder, ServerId,
@@ -38,7 +39,7 @@ fn one_answer_comes_whatever_servers_come_and_go() {
                 break;
             }
             let server = waiting.swap_remove(random.below(waiting.len()));
-            world.up.iter_mut().for_each(|up| *up ^= random.below(4) == 0);
+            world.up.iter_mut().for_each(|up| *up ^= if random.below(4) == 0 { u8::MAX } else { 0 });
             told = course.resume(server, world.outcomes[server.0 as usize], &world.up);
         }
         assert_eq!(answers, 1, "{name}: {model:?}, {world:?}");
@@ -68,7 +69,7 @@ fn one_round(random: &mut Random, name: &str) {
 
     let told = course.begin(&world.up);
     let explained: Vec<ServerId> = routes
-        .explain(course.request(), HealthView(&world.up))
+        .explain(&course.request(), HealthView(&world.up), ExplainAt::default())
         .into_iter()
         .filter_map(|step| step.server.filter(|_| step.usage == ExplainUse::Now))
         .collect();
@@ -95,11 +96,13 @@ fn play(course: &mut Course<'_>, world: &World, told: String, name: &str) -> (u6
             arrivals.insert(time + world.delays[server.0 as usize], *server);
         }
         seen = course.dispatched.len();
-        asleep = !course.routes.may_dispatch_again(&course.plan);
+        asleep = !course.routes.may_dispatch_again(&course.plan, course.operation);
         if let Some(word) = told.split(' ').find_map(|word| word.strip_prefix('=')) {
             assert!(answer.is_none(), "{name}: answered once");
             answer = Some((time, word.to_owned()));
-            assert!(asleep, "{name}: nothing is dispatched after the answer");
+            let lingers = course.routes.lingers(&course.plan, course.operation);
+            assert!(asleep || lingers, "{name}: nothing is dispatched after the answer but for its effect");
+            assert!(asleep || course.operation != Operation::Get, "{name}: a read has no effect");
         }
         let Some((arrived, server)) = arrivals.pop_first() else { break };
         time = arrived;
@@ -127,7 +130,7 @@ type Word = String;
 
 #[derive(Debug)]
 struct World {
-    up: Vec<bool>,
+    up: Vec<u8>,
     outcomes: Vec<Outcome>,
     delays: Vec<u64>,
 }
@@ -154,8 +157,10 @@ impl Model {
     fn run(&self, operation: Operation, world: &World, time: u64) -> Ran {
         let none = || Ran::Unusable("no_healthy_server".to_owned());
         match self {
-            Model::Server(server) if world.up[*server] => Ran::At(time + world.delays[*server], world.word(*server)),
-            Model::Pool(Some(server)) if world.up[*server] => {
+            Model::Server(server) if world.up[*server] > 0 => {
+                Ran::At(time + world.delays[*server], world.word(*server))
+            }
+            Model::Pool(Some(server)) if world.up[*server] > 0 => {
                 Ran::At(time + world.delays[*server], world.word(*server))
             }
             Model::Pool(Some(_)) => Ran::Unusable("unavailable".to_owned()),
@@ -244,7 +249,7 @@ impl World {
         let success = outcome.class() == OutcomeClass::Success;
         // Most successes become misses, so that joins have something to do.
         let outcome = if success && random.below(3) > 0 { Outcome::Reply(KINDS[1].1) } else { outcome };
-        self.up.push(random.below(5) > 0);
+        self.up.push(if random.below(5) > 0 { u8::MAX } else { 0 });
         self.outcomes.push(outcome);
         self.delays.push(1 + random.next() % (1 << 40));
         ServerId(self.up.len() as u32 - 1)

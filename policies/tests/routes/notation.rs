@@ -4,8 +4,9 @@
 //! `P(..)` a ch3 pool of servers that errors when down; `O(get=X stats=Y Z)` an operation selector with default Z.
 
 use keyway_policies::{
-    Answer, BuildError, Dispatch, Distribution, Failure, HealthView, LocalReply, NodeId, OnDown, Outcome, Plan,
-    PoolServer, PoolSpec, RequestView, Routes, RoutesBuilder, ServerId, Step, Verdict,
+    Action, Answer, BuildError, ClientView, Distribution, Env, Failure, HealthView, LocalReply, NodeId, OnDown,
+    Outcome, Plan, PoolServer, PoolSpec, Reported, RequestView, RouteStates, Routes, RoutesBuilder, ServerId, Step,
+    Verdict,
 };
 use keyway_protocol::Operation;
 use keyway_protocol::memcached::text::ReplyKind;
@@ -103,6 +104,7 @@ fn expect(rest: &mut &str, what: &str) {
 pub(crate) struct Course<'a> {
     pub(crate) routes: &'a Routes,
     pub(crate) plan: Plan,
+    state: RouteStates,
     pub(crate) operation: Operation,
     pub(crate) key: &'a [u8],
     /// Every dispatch so far; the try id is the index.
@@ -111,38 +113,43 @@ pub(crate) struct Course<'a> {
 
 impl<'a> Course<'a> {
     pub(crate) fn new(routes: &'a Routes, operation: Operation, key: &'a [u8]) -> Course<'a> {
-        Course { routes, plan: Plan::default(), operation, key, dispatched: Vec::new() }
+        let state = routes.states(1, 1);
+        Course { routes, plan: Plan::default(), state, operation, key, dispatched: Vec::new() }
     }
 
     pub(crate) fn request(&self) -> RequestView<'a> {
-        RequestView { operation: self.operation, key: self.key }
+        RequestView::of_key(self.operation, self.key)
     }
 
     /// What `begin` does: `>0 >1` are dispatches to servers, `=..` the answer.
-    pub(crate) fn begin(&mut self, up: &[bool]) -> String {
+    pub(crate) fn begin(&mut self, up: &[u8]) -> String {
         let mut out = Vec::new();
         let request = self.request();
-        let step = self.routes.begin(&mut self.plan, request, HealthView(up), &mut out);
-        self.tell(Verdict { step, keep: false }, &out)
+        let env = env(up, &mut self.state);
+        let step = self.routes.begin(&mut self.plan, &request, env, &mut out);
+        self.tell(Verdict { step, kept: false }, &out)
     }
 
     /// What `resume` does for the latest try at a server: the same, with `keep` before it when the reply is kept.
-    pub(crate) fn resume(&mut self, server: ServerId, outcome: Outcome, up: &[bool]) -> String {
+    pub(crate) fn resume(&mut self, server: ServerId, outcome: Outcome, up: &[u8]) -> String {
         let at = self.dispatched.iter().rposition(|other| *other == server).expect("a server that was dispatched to");
         let mut out = Vec::new();
         let try_id = keyway_policies::TryId(at as u16);
         let request = self.request();
-        let verdict = self.routes.resume(&mut self.plan, request, HealthView(up), try_id, outcome, &mut out);
-        assert_eq!(verdict.keep, self.plan.holds(try_id), "what is to be kept is held");
+        let env = env(up, &mut self.state);
+        let reported = Reported::bare(outcome);
+        let verdict = self.routes.resume(&mut self.plan, &request, env, try_id, &reported, &mut out);
+        assert_eq!(verdict.kept, self.plan.holds(try_id), "what is held is kept");
         self.tell(verdict, &out)
     }
 
-    fn tell(&mut self, verdict: Verdict, out: &[Dispatch]) -> String {
+    fn tell(&mut self, verdict: Verdict, out: &[Action]) -> String {
         let mut words = Vec::new();
-        if verdict.keep {
+        if verdict.kept {
             words.push("keep".to_owned());
         }
-        for dispatch in out {
+        for action in out {
+            let Action::Send(dispatch) = action else { panic!("{action:?} has no place in this notation") };
             assert_eq!(usize::from(dispatch.try_id.0), self.dispatched.len(), "tries count from 0");
             self.dispatched.push(dispatch.server);
             words.push(format!(">{}", dispatch.server.0));
@@ -152,6 +159,7 @@ impl<'a> Course<'a> {
             Step::Answer(Answer::Try(try_id)) => {
                 words.push(format!("={}", self.dispatched[usize::from(try_id.0)].0));
             }
+            Step::Answer(Answer::Composed) => panic!("nothing composes here"),
             Step::Answer(Answer::Local(reply)) => words.push(format!("={}", local_name(reply))),
         }
         words.join(" ")
@@ -164,6 +172,9 @@ pub(crate) fn local_name(reply: LocalReply) -> String {
         LocalReply::NotLocal => "not_local".to_owned(),
         LocalReply::NoHealthyServer => "no_healthy_server".to_owned(),
         LocalReply::Failed(failure) => failure.name().to_owned(),
+        LocalReply::Null => "null".to_owned(),
+        LocalReply::Said(_) => "said".to_owned(),
+        LocalReply::BadKey => "bad_key".to_owned(),
     }
 }
 
@@ -175,6 +186,19 @@ pub(crate) fn outcome(name: &str) -> Outcome {
 }
 
 /// The health of servers 0, 1, ..: `1` is up, `0` is down.
-pub(crate) fn health(text: &str) -> Vec<bool> {
-    text.bytes().map(|digit| digit == b'1').collect()
+pub(crate) fn health(text: &str) -> Vec<u8> {
+    text.bytes().map(|digit| if digit == b'1' { u8::MAX } else { 0 }).collect()
+}
+
+/// A quiet world with these servers up.
+pub(crate) fn env<'a>(up: &'a [u8], state: &'a mut RouteStates) -> Env<'a> {
+    Env {
+        health: HealthView(up),
+        now: 0,
+        unix_ms: 0,
+        client: ClientView::default(),
+        request: 0,
+        spare_bytes: usize::MAX,
+        state,
+    }
 }

@@ -37,7 +37,7 @@ fn best_failed(names: &[&str]) -> String {
 fn answer(names: &[&str], order: &[usize]) -> String {
     let servers: Vec<String> = (0..names.len()).map(|server| server.to_string()).collect();
     let routes = tree(&format!("A({})", servers.join(" ")));
-    let up = vec![true; names.len()];
+    let up = vec![u8::MAX; names.len()];
     let mut course = Course::new(&routes, Operation::Delete, b"key");
     course.begin(&up);
     let mut answers = Vec::new();

@@ -15,7 +15,7 @@ fn pool(distribution: Distribution, on_down: OnDown) -> Routes {
     builder.build(root).expect("it can be built")
 }
 
-fn sent(routes: &Routes, key: &str, up: &[bool]) -> String {
+fn sent(routes: &Routes, key: &str, up: &[u8]) -> String {
     Course::new(routes, Operation::Get, key.as_bytes()).begin(up)
 }
 
@@ -29,15 +29,15 @@ fn a_dead_servers_keys_fail_or_move_and_nobody_elses_do() {
         for number in 0..2000 {
             let key = format!("key{number}");
             let home = homes.home(key.as_bytes()).expect("a pool with servers").0 as usize;
-            let all = [true; SERVERS as usize];
+            let all = [u8::MAX; SERVERS as usize];
             let mut one_down = all;
-            one_down[2] = false;
-            let mut one_up = [false; SERVERS as usize];
-            one_up[4] = true;
+            one_down[2] = 0;
+            let mut one_up = [0; SERVERS as usize];
+            one_up[4] = u8::MAX;
             assert_eq!(sent(&error, &key, &all), format!(">{home}"));
             assert_eq!(sent(&rehash, &key, &all), format!(">{home}"));
             assert_eq!(sent(&rehash, &key, &one_up), ">4");
-            assert_eq!(sent(&rehash, &key, &[false; SERVERS as usize]), "=no_healthy_server");
+            assert_eq!(sent(&rehash, &key, &[0; SERVERS as usize]), "=no_healthy_server");
             if home == 2 {
                 moved += 1;
                 assert_eq!(sent(&error, &key, &one_down), "=unavailable");
@@ -53,7 +53,7 @@ fn a_dead_servers_keys_fail_or_move_and_nobody_elses_do() {
 
 #[test]
 fn tags_and_hash_stops_keep_keys_together() {
-    let up = [true; SERVERS as usize];
+    let up = [u8::MAX; SERVERS as usize];
     let ch3 = pool(Distribution::Ch3, OnDown::Error);
     let ketama = pool(Distribution::Ketama(KeyHash::Fnv1a64), OnDown::Error);
     for number in 0..100 {

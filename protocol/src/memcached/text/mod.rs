@@ -5,11 +5,13 @@
 mod command;
 #[cfg(test)]
 mod linear_tests;
+mod parts;
 mod reply;
 mod request;
 mod token;
 pub mod write;
 
+pub use parts::Parts;
 pub use reply::{
     Expect, Outcome, REPLY_LINE_BYTES_MAX, Reply, ReplyKind, ReplyParsed, ReplyParser, STATS_BYTES_MAX, Value,
 };

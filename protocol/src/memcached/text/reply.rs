@@ -10,7 +10,7 @@
 //! * A step is bounded: a value by `Limits::value_bytes`, a line by `REPLY_LINE_BYTES_MAX`, a STAT list by
 //!   `STATS_BYTES_MAX`.
 
-use super::token::{examined, has_control, parse_u32, parse_u64};
+use super::token::{examined, has_control, next_token, parse_u32, parse_u64};
 use super::{KEY_BYTES_MAX, Limits};
 use crate::Operation;
 use memchr::{memchr, memrchr};
@@ -33,6 +33,8 @@ pub enum Expect {
     Line(Operation),
     /// STAT lines, then END (or RESET, OK).
     Stats,
+    /// The answer to the meta get that `Parts::meta` writes: VA with its data, or EN.
+    Meta,
 }
 
 impl Expect {
@@ -177,6 +179,8 @@ pub struct Value {
     pub data: Range<usize>,
     /// The cas unique token; empty when the line has none.
     pub cas: Range<usize>,
+    /// Seconds left to live, -1 without end; `None` where the dialect doesn't tell.
+    pub ttl: Option<i64>,
     /// Where the item ends: its bytes are `..item_end`, the END line of the last item lies behind.
     pub item_end: usize,
     /// True when END followed and was consumed with this item: the reply is over.
@@ -243,6 +247,7 @@ impl ReplyParser {
             Expect::Values { with_cas } => self.parse_values(with_cas, bytes),
             Expect::Line(operation) => self.parse_one_line(operation, bytes),
             Expect::Stats => self.parse_stats(bytes),
+            Expect::Meta => self.parse_meta(bytes),
         }
     }
 
@@ -278,6 +283,38 @@ impl ReplyParser {
             b"END" => whole(ReplyKind::End, consumed),
             _ => error_line(line).map_or(ReplyParsed::Misaligned, |kind| whole(kind, consumed)),
         }
+    }
+
+    /// VA with its data, EN, or an error line: the reply to one meta get.
+    fn parse_meta(&mut self, bytes: &[u8]) -> ReplyParsed {
+        let value = if let Progress::Item(value) = &self.progress {
+            value.clone()
+        } else {
+            let (line, consumed) = match self.take_line(bytes) {
+                Ok(taken) => taken,
+                Err(other) => return other,
+            };
+            if !line.starts_with(b"VA ") {
+                return match line {
+                    b"EN" => whole(ReplyKind::End, consumed),
+                    _ => error_line(line).map_or(ReplyParsed::Misaligned, |kind| whole(kind, consumed)),
+                };
+            }
+            match meta_line(line, &self.limits) {
+                Some(value) => value,
+                None => return ReplyParsed::Misaligned,
+            }
+        };
+        let consumed = value.item_end;
+        if bytes.len() < consumed {
+            self.progress = Progress::Item(value);
+            return ReplyParsed::NeedMore;
+        }
+        if &bytes[value.data.end..consumed] != b"\r\n" {
+            return ReplyParsed::Misaligned;
+        }
+        self.progress = START;
+        ReplyParsed::Reply { reply: Reply::Value(value), consumed }
     }
 
     /// An item whose VALUE line is read: its data, and enough behind it to know whether the reply goes on.
@@ -411,7 +448,43 @@ fn value_line(line: &[u8], with_cas: bool, limits: &Limits) -> Option<Value> {
     let data_start = line.len() + 2;
     let data = data_start..data_start + length;
     let item_end = data.end + 2;
-    Some(Value { key, flags: flags_start..flags_end, data, cas, item_end, last: false })
+    Some(Value { key, flags: flags_start..flags_end, data, cas, ttl: None, item_end, last: false })
+}
+
+/// `VA bytes kKEY fFLAGS tTTL cCAS`: the flags come back in the order asked, each once; a server may add others.
+fn meta_line(line: &[u8], limits: &Limits) -> Option<Value> {
+    examined(line.len());
+    let mut value = Value { key: 0..0, flags: 0..0, data: 0..0, cas: 0..0, ttl: None, item_end: 0, last: true };
+    let length_range = next_token(line, b"VA ".len())?;
+    let mut from = length_range.end;
+    let length = usize::try_from(parse_u32(&line[length_range])?).ok()?;
+    while let Some(token) = next_token(line, from) {
+        from = token.end;
+        let told = token.start + 1..token.end;
+        match line[token.start] {
+            b'k' => value.key = told,
+            b'f' => {
+                parse_u64(&line[told.clone()])?;
+                value.flags = told;
+            }
+            b't' if &line[told.clone()] == b"-1" => value.ttl = Some(-1),
+            b't' => value.ttl = Some(i64::from(parse_u32(&line[told])?)),
+            b'c' => {
+                parse_u64(&line[told.clone()])?;
+                value.cas = told;
+            }
+            // W, X and Z: recache hints, which nobody asked for.
+            _ => {}
+        }
+    }
+    let is_whole = !value.key.is_empty() && !value.flags.is_empty() && !value.cas.is_empty() && value.ttl.is_some();
+    if !is_whole || value.key.len() > limits.key_bytes || length > limits.value_bytes {
+        return None;
+    }
+    let data_start = line.len() + 2;
+    value.data = data_start..data_start + length;
+    value.item_end = value.data.end + 2;
+    Some(value)
 }
 
 /// What `line` says in answer to `operation`, if it is one of the lines memcached can answer to it.

@@ -1,0 +1,321 @@
+//! The forms a request takes on its way down the tree: as it was asked, with another key, or as another request.
+//!
+//! Owns the bytes of what is sent instead of the request (`Plan::bytes`, which only grows until the plan is cleared).
+//! Routes name a form by its `VariantId` and never see where it lies.
+//!
+//! Invariant: form 0 is the request as it was asked and takes no memory, so that trees which change nothing pay nothing.
+
+use crate::plan::{Plan, Run};
+use crate::request::{ItemView, KeptReply, Reported, TryId, Wire};
+use crate::{Answer, Failure, LocalReply, Outcome};
+use keyway_protocol::Operation;
+use keyway_protocol::memcached::text::{Expect, KEY_BYTES_MAX, Parts, ReplyKind};
+use std::ops::Range;
+
+/// One form of the request, as an index; 0 is the request as it was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct VariantId(u16);
+
+impl VariantId {
+    pub(crate) const ASKED: VariantId = VariantId(0);
+}
+
+/// A range of `Plan::bytes`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    start: u32,
+    end: u32,
+}
+
+impl Span {
+    /// The memory bound of a request keeps its bytes far below 32 bits (`Run::fits`).
+    fn new(range: Range<usize>) -> Span {
+        Span { start: range.start as u32, end: range.end as u32 }
+    }
+
+    fn range(self) -> Range<usize> {
+        self.start as usize..self.end as usize
+    }
+}
+
+/// One form of the request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Variant {
+    operation: Operation,
+    /// Asked in the meta dialect.
+    meta: bool,
+    /// Another key than the request's.
+    key: Option<Span>,
+    /// What pools hash in the key's stead.
+    routing_key: Option<Span>,
+    /// Another frame than the request's.
+    frame: Option<Span>,
+}
+
+/// A reply that may still become the answer, or whose item a route still needs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kept {
+    try_id: TryId,
+    kind: ReplyKind,
+    line: Span,
+    item: Option<KeptItem>,
+}
+
+/// An item in `Plan::bytes`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct KeptItem {
+    flags: Span,
+    data: Span,
+    cas: Span,
+    ttl: Option<i64>,
+}
+
+/// A request that was written: what it asks for, and where its key lies.
+#[derive(Clone, Debug)]
+pub(crate) struct Written {
+    operation: Operation,
+    meta: bool,
+    key: Range<usize>,
+}
+
+impl Written {
+    /// Writes `parts` to `out`, which is empty.
+    pub(crate) fn write(parts: Parts<'_>, out: &mut Vec<u8>) -> Written {
+        Written { operation: parts.operation, meta: parts.meta, key: parts.write(out) }
+    }
+}
+
+impl Plan {
+    fn slice(&self, span: Span) -> &[u8] {
+        &self.bytes[span.range()]
+    }
+
+    fn variant(&self, id: VariantId) -> Option<&Variant> {
+        id.0.checked_sub(1).map(|at| &self.variants[usize::from(at)])
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Span {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(bytes);
+        Span::new(start..self.bytes.len())
+    }
+
+    fn add_variant(&mut self, variant: Variant) -> VariantId {
+        self.variants.push(variant);
+        VariantId(self.variants.len() as u16)
+    }
+
+    /// The bytes to send for a try.
+    pub fn wire(&self, try_id: TryId) -> Wire<'_> {
+        let Some(variant) = self.variant(self.tries[usize::from(try_id.0)].variant) else { return Wire::AsAsked };
+        match (variant.frame, variant.key) {
+            (Some(frame), key) => {
+                let frame = frame.range();
+                let key = key.map_or(0..0, |key| key.start as usize - frame.start..key.end as usize - frame.start);
+                Wire::Frame { bytes: &self.bytes[frame], key }
+            }
+            (None, Some(key)) => Wire::WithKey(self.slice(key)),
+            (None, None) => Wire::AsAsked,
+        }
+    }
+
+    /// What a try asks for, where the request asks for `asked`: the operation, and the shape of its reply.
+    pub fn sent(&self, try_id: TryId, asked: Operation) -> (Operation, Expect) {
+        match self.variant(self.tries[usize::from(try_id.0)].variant) {
+            None => (asked, Expect::from_operation(asked)),
+            Some(variant) if variant.meta => (variant.operation, Expect::Meta),
+            Some(variant) => (variant.operation, Expect::from_operation(variant.operation)),
+        }
+    }
+
+    /// True when a try sends the request's own bytes, so that its reply can be passed on as it is.
+    pub fn is_as_asked(&self, try_id: TryId) -> bool {
+        let variant = self.tries[usize::from(try_id.0)].variant;
+        self.variant(variant).is_none_or(|variant| variant.frame.is_none() && variant.key.is_none())
+    }
+
+    /// The key a try asks for, where the request's is `own`.
+    pub fn key_of<'s>(&'s self, try_id: TryId, own: &'s [u8]) -> &'s [u8] {
+        let variant = self.variant(self.tries[usize::from(try_id.0)].variant);
+        variant.and_then(|variant| variant.key).map_or(own, |key| self.slice(key))
+    }
+
+    /// The reply that was kept of a try.
+    pub fn kept(&self, try_id: TryId) -> Option<KeptReply<'_>> {
+        let kept = self.kept.iter().find(|kept| kept.try_id == try_id)?;
+        Some(match kept.item {
+            Some(item) => KeptReply::Item(self.item_at(item)),
+            None => KeptReply::Line(kept.kind, self.slice(kept.line)),
+        })
+    }
+
+    /// The item that a route put together, the answer `Answer::Composed`.
+    pub fn composed(&self) -> Option<ItemView<'_>> {
+        self.composed.map(|item| self.item_at(item))
+    }
+
+    fn item_at(&self, item: KeptItem) -> ItemView<'_> {
+        ItemView {
+            flags: self.slice(item.flags),
+            data: self.slice(item.data),
+            cas: self.slice(item.cas),
+            ttl: item.ttl,
+        }
+    }
+
+    pub(crate) fn keep_item(&mut self, item: ItemView<'_>) -> KeptItem {
+        KeptItem {
+            flags: self.append(item.flags),
+            data: self.append(item.data),
+            cas: self.append(item.cas),
+            ttl: item.ttl,
+        }
+    }
+
+    /// Keeps a copy of a reply, unless one is there.
+    pub(crate) fn keep(&mut self, try_id: TryId, reported: &Reported<'_>) {
+        let Outcome::Reply(kind) = reported.outcome else { return };
+        if self.kept.iter().any(|kept| kept.try_id == try_id) {
+            return;
+        }
+        let line = self.append(reported.line);
+        let item = reported.item.map(|item| self.keep_item(item));
+        self.kept.push(Kept { try_id, kind, line, item });
+    }
+}
+
+/// What routes do with forms of the request.
+impl Run<'_> {
+    /// What a form asks for.
+    pub(crate) fn operation(&self, variant: VariantId) -> Operation {
+        self.plan.variant(variant).map_or(self.request.operation, |variant| variant.operation)
+    }
+
+    /// The key of a form.
+    pub(crate) fn key(&self, variant: VariantId) -> &[u8] {
+        let key = self.plan.variant(variant).and_then(|variant| variant.key);
+        key.map_or(self.request.key, |key| self.plan.slice(key))
+    }
+
+    /// What pools hash of a form: its key, unless a route said otherwise.
+    pub(crate) fn routing_key(&self, variant: VariantId) -> &[u8] {
+        let routing_key = self.plan.variant(variant).and_then(|variant| variant.routing_key);
+        routing_key.map_or_else(|| self.key(variant), |key| self.plan.slice(key))
+    }
+
+    /// A form's parts. None where its bytes were too large to be kept for another try.
+    pub(crate) fn parts(&self, variant: VariantId) -> Option<Parts<'_>> {
+        let operation = self.operation(variant);
+        let form = self.plan.variant(variant);
+        let key = self.key(variant);
+        let parts = match form.and_then(|form| form.frame) {
+            Some(frame) => Parts::parse(operation, self.plan.slice(frame), b"")?,
+            None if self.request.head.is_empty() => match operation {
+                Operation::Get | Operation::Gets | Operation::Delete => Parts::of_key(operation, key),
+                _ => return None,
+            },
+            None => Parts::parse(operation, self.request.head, self.request.tail)?,
+        };
+        Some(Parts { key, ..parts })
+    }
+
+    /// The form with another key: `write` gets the key as it is and appends what replaces it.
+    pub(crate) fn with_key(
+        &mut self,
+        variant: VariantId,
+        write: impl FnOnce(&[u8], &mut Vec<u8>),
+    ) -> Result<VariantId, LocalReply> {
+        self.fits(KEY_BYTES_MAX)?;
+        let mut key = std::mem::take(&mut self.plan.scratch);
+        key.clear();
+        write(self.key(variant), &mut key);
+        let form = self.plan.variant(variant).copied();
+        let good = !key.is_empty() && key.len() <= KEY_BYTES_MAX;
+        let made = match form.and_then(|form| form.frame) {
+            _ if !good => Err(LocalReply::BadKey),
+            // A frame of its own has its key inside.
+            Some(_) => self.derive(variant, |parts, _, out| Some(Written::write(Parts { key: &key, ..parts }, out))),
+            None => {
+                let span = self.plan.append(&key);
+                let operation = self.operation(variant);
+                let fresh = Variant { operation, meta: false, key: None, routing_key: None, frame: None };
+                Ok(self.plan.add_variant(Variant { key: Some(span), ..form.unwrap_or(fresh) }))
+            }
+        };
+        self.plan.scratch = key;
+        made
+    }
+
+    /// The form with another routing key: `choose` gets the routing key as it is and says which part of it counts.
+    pub(crate) fn with_routing_key(
+        &mut self,
+        variant: VariantId,
+        choose: impl FnOnce(&[u8]) -> Range<usize>,
+    ) -> Result<VariantId, LocalReply> {
+        self.fits(KEY_BYTES_MAX)?;
+        let mut key = std::mem::take(&mut self.plan.scratch);
+        key.clear();
+        let whole = self.routing_key(variant);
+        key.extend_from_slice(&whole[choose(whole)]);
+        let span = self.plan.append(&key);
+        self.plan.scratch = key;
+        let operation = self.operation(variant);
+        let fresh = Variant { operation, meta: false, key: None, routing_key: None, frame: None };
+        let form = self.plan.variant(variant).copied().unwrap_or(fresh);
+        Ok(self.plan.add_variant(Variant { routing_key: Some(span), ..form }))
+    }
+
+    /// Another request, made of a form's parts and, where there is one, the item of the reply at hand. Fails where the
+    /// form's bytes weren't kept, and where `write` writes nothing.
+    pub(crate) fn derive(
+        &mut self,
+        variant: VariantId,
+        write: impl FnOnce(Parts<'_>, Option<ItemView<'_>>, &mut Vec<u8>) -> Option<Written>,
+    ) -> Result<VariantId, LocalReply> {
+        let mut frame = std::mem::take(&mut self.plan.frame_scratch);
+        frame.clear();
+        let item = self.reported.and_then(|(_, reported)| reported.item);
+        let written = self.parts(variant).and_then(|parts| write(parts, item, &mut frame));
+        let made = match written {
+            None => Err(LocalReply::Failed(Failure::NotReplayable)),
+            Some(written) => self.fits(frame.len()).map(|()| {
+                let span = self.plan.append(&frame);
+                let start = span.start as usize;
+                let routing_key = self.plan.variant(variant).and_then(|form| form.routing_key);
+                self.plan.add_variant(Variant {
+                    operation: written.operation,
+                    meta: written.meta,
+                    key: Some(Span::new(start + written.key.start..start + written.key.end)),
+                    routing_key,
+                    frame: Some(span),
+                })
+            }),
+        };
+        self.plan.frame_scratch = frame;
+        made
+    }
+
+    /// The item of a settled child: the reply at hand, or one that was kept.
+    pub(crate) fn item(&self, answer: Answer) -> Option<ItemView<'_>> {
+        match answer {
+            Answer::Try(try_id) => match self.reported {
+                Some((at_hand, reported)) if at_hand == try_id => reported.item,
+                Some(_) | None => match self.plan.kept(try_id) {
+                    Some(KeptReply::Item(item)) => Some(item),
+                    Some(KeptReply::Line(..)) | None => None,
+                },
+            },
+            Answer::Composed => self.plan.composed(),
+            Answer::Local(_) => None,
+        }
+    }
+
+    /// Checks that the plan may hold so many bytes more.
+    pub(crate) fn fits(&self, bytes: usize) -> Result<(), LocalReply> {
+        let most = self.env.spare_bytes.min(u32::MAX as usize);
+        match self.plan.bytes.len() + bytes <= most && self.plan.variants.len() < usize::from(u16::MAX) - 1 {
+            true => Ok(()),
+            false => Err(LocalReply::Failed(Failure::NotReplayable)),
+        }
+    }
+}
