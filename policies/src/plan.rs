@@ -136,6 +136,11 @@ impl Plan {
         false
     }
 
+    /// Nobody waits for the answer any more: what it goes on with, it does for its effect.
+    pub fn abandon(&mut self) {
+        self.decided = true;
+    }
+
     /// True when the plan is as `clear` leaves it.
     fn is_clear(&self) -> bool {
         self.tries.is_empty() && self.frames.is_empty() && !self.decided
@@ -216,11 +221,10 @@ impl Routes {
         })
     }
 
-    /// True when a decided plan is to be told further outcomes: something goes on for its effect, or counts.
+    /// True when a plan is to be told further outcomes though nobody waits for its answer any more: something goes on
+    /// for its effect, or counts.
     pub fn lingers(&self, plan: &Plan, operation: Operation) -> bool {
-        self.may_linger()
-            && plan.decided
-            && plan.frames.iter().any(|frame| !frame.settled && self.node(frame.node).lingers(operation))
+        self.may_linger() && plan.frames.iter().any(|frame| !frame.settled && self.node(frame.node).lingers(operation))
     }
 
     /// Where an operation enters the tree. What has no key to route by is the router's to answer, unless the tree

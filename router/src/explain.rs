@@ -4,9 +4,11 @@
 
 use crate::config::{Config, MAIN_ROUTE};
 use crate::table::{ServerKey, Table};
+use keyway_policies::routes::explain::ExplainAt;
 use keyway_policies::{ExplainStep, ExplainUse, HealthView, RequestView};
 use keyway_protocol::{Operation, OperationClass};
 use std::fmt::Write as _;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// memcached's longest key.
 const KEY_BYTES: usize = 250;
@@ -37,8 +39,10 @@ pub fn explain(config: &Config, question: &Question) -> Result<String, String> {
     });
     let route = chosen_route(&table, question.route.as_deref())?;
     let up = health(&table, &question.down)?;
-    let request = RequestView { operation, key: key.as_bytes() };
-    let steps = table.routes[route].routes.explain(request, HealthView(&up));
+    let request = RequestView::of_key(operation, key.as_bytes());
+    let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+    let at = ExplainAt { unix_ms, host_id: table.host_id, ..ExplainAt::default() };
+    let steps = table.routes[route].routes.explain(&request, HealthView(&up), at);
     let space = if key.is_empty() { "" } else { " " };
     let mut answer = format!("{}{space}{key} by route {}\n", operation.name(), table.routes[route].name);
     for step in &steps {
@@ -76,14 +80,14 @@ fn chosen_route(table: &Table, name: Option<&str>) -> Result<usize, String> {
     }
 }
 
-fn health(table: &Table, down: &[String]) -> Result<Vec<bool>, String> {
+fn health(table: &Table, down: &[String]) -> Result<Vec<u8>, String> {
     for host in down {
         if !table.servers.iter().any(|server| server.host == *host) {
             let hosts: Vec<&str> = table.servers.iter().map(|server| server.host.as_str()).take(40).collect();
             return Err(format!("--down {host:?} is no configured server (allowed: {})", hosts.join(", ")));
         }
     }
-    Ok(table.servers.iter().map(|server| !down.contains(&server.host)).collect())
+    Ok(table.servers.iter().map(|server| if down.contains(&server.host) { 0 } else { u8::MAX }).collect())
 }
 
 fn write_step(answer: &mut String, step: &ExplainStep, table: &Table) {

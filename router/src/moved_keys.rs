@@ -8,7 +8,7 @@
 
 use crate::config::{Config, NamedRoute, Route, ServerAddress, quoted};
 use crate::table::{ServerKey, Table, TableRoute};
-use keyway_policies::{ExplainUse, HealthView, RequestView};
+use keyway_policies::{Action, ClientView, Env, HealthView, Plan, RequestView, RouteStates};
 use keyway_protocol::Operation;
 use std::collections::HashMap;
 use std::fmt;
@@ -190,7 +190,7 @@ impl Known {
             let next = ServerKey(self.0.len() as u32);
             *self.0.entry(identity.address.clone()).or_insert(next)
         });
-        let up = vec![true; table.servers.len()];
+        let up = vec![u8::MAX; table.servers.len()];
         View { table, up }
     }
 }
@@ -198,19 +198,46 @@ impl Known {
 /// The trees of one configuration.
 struct View {
     table: Table,
-    up: Vec<bool>,
+    up: Vec<u8>,
 }
 
-impl View {
-    /// The servers a get of `key` asks at once, into `out`.
-    fn asked(&self, tree: &TableRoute, key: &[u8], out: &mut Vec<ServerKey>) {
-        out.clear();
-        let request = RequestView { operation: Operation::Get, key };
-        for step in tree.routes.explain(request, HealthView(&self.up)) {
-            if let (Some(server), ExplainUse::Now) = (step.server, step.usage) {
-                out.push(self.table.servers[server.0 as usize].key);
-            }
-        }
+/// One tree, asked key after key.
+struct Asked<'a> {
+    view: &'a View,
+    tree: &'a TableRoute,
+    states: RouteStates,
+    plan: Plan,
+    actions: Vec<Action>,
+    /// The servers of the last key.
+    servers: Vec<ServerKey>,
+}
+
+impl<'a> Asked<'a> {
+    fn new(view: &'a View, tree: usize) -> Asked<'a> {
+        let tree = &view.table.routes[tree];
+        let states = tree.routes.states(1, view.table.host_id);
+        Asked { view, tree, states, plan: Plan::default(), actions: Vec::new(), servers: Vec::new() }
+    }
+
+    /// The servers a get of `key` asks at once.
+    fn ask(&mut self, key: &[u8]) {
+        let env = Env {
+            health: HealthView(&self.view.up),
+            now: 0,
+            unix_ms: 0,
+            client: ClientView::default(),
+            request: 0,
+            spare_bytes: usize::MAX,
+            state: &mut self.states,
+        };
+        self.plan.clear();
+        let request = RequestView::of_key(Operation::Get, key);
+        self.tree.routes.begin(&mut self.plan, &request, env, &mut self.actions);
+        self.servers.clear();
+        self.servers.extend(self.actions.drain(..).filter_map(|action| match action {
+            Action::Send(dispatch) => Some(self.view.table.servers[dispatch.server.0 as usize].key),
+            Action::Spool(_) | Action::Wake(_) => None,
+        }));
     }
 }
 
@@ -222,12 +249,12 @@ struct Pair {
 impl Pair {
     /// How many keys have moved from one tree to another.
     fn moved(&self, from: usize, to: usize, sample: &Sample) -> usize {
-        let (from, to) = (&self.old.table.routes[from], &self.new.table.routes[to]);
-        let (mut before, mut after) = (Vec::new(), Vec::new());
+        let (mut before, mut after) = (Asked::new(&self.old, from), Asked::new(&self.new, to));
         let mut moved = 0;
         sample.for_each(|key| {
-            self.old.asked(from, key, &mut before);
-            self.new.asked(to, key, &mut after);
+            before.ask(key);
+            after.ask(key);
+            let (before, after) = (&before.servers, &after.servers);
             let stays = before.iter().any(|server| after.contains(server)) || before == after;
             moved += usize::from(!stays);
         });

@@ -141,6 +141,8 @@ pub struct Table {
     pub routes: Vec<TableRoute>,
     /// The tree of each listener, in the engine's order, as an index into `routes`.
     pub listener_routes: Vec<usize>,
+    /// Names this router among others, the same on all shards: what is sticky to the host goes by it.
+    pub host_id: u64,
     /// Limits.
     pub limits: TableLimits,
 }

@@ -4,7 +4,13 @@
 use keyway::config::{Config, ListenAddress, MAX_FILE_BYTES, Overrides, Route, ServerIdentity, Shards};
 use keyway::table::ServerKey;
 use keyway::trouble::DownRules;
-use keyway_policies::{Distribution, HealthView, KeyHash, OnDown, RequestView};
+use keyway_policies::routes::all_fastest::AllFastest;
+use keyway_policies::routes::default::Default;
+use keyway_policies::routes::explain::ExplainAt;
+use keyway_policies::routes::local::Local;
+use keyway_policies::routes::miss_failover::MissFailover;
+use keyway_policies::routes::operation_selector::OperationSelector;
+use keyway_policies::{Distribution, HealthView, KeyHash, OnDown, RequestView, RouteNode};
 use keyway_protocol::Operation;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -115,6 +121,24 @@ fn server(pool: usize, server: usize) -> Route {
     Route::Server { pool, server }
 }
 
+fn leaf() -> Route {
+    Route::leaf(Local)
+}
+
+fn over(route: impl Into<RouteNode>, children: Vec<Route>) -> Route {
+    Route::over(route, children).expect("routes with children")
+}
+
+fn operation(name: &str) -> Operation {
+    Operation::from_name(name.as_bytes()).expect("an operation")
+}
+
+fn selector(policies: Vec<(Operation, Route)>, default: Route) -> Route {
+    let (operations, routes): (Vec<Operation>, Vec<Route>) = policies.into_iter().unzip();
+    let selector = OperationSelector::new(&operations).expect("no operation twice");
+    Route::Node(selector.into(), std::iter::once(default).chain(routes).collect())
+}
+
 #[test]
 fn gomcrouters_file_works_unchanged() {
     let config = good(GOMCROUTER);
@@ -122,18 +146,22 @@ fn gomcrouters_file_works_unchanged() {
     assert_eq!((&config.metrics, &config.admin), (&Some(ListenAddress::AllTcp(9090)), &None));
     let hosts: Vec<&str> = config.pools[0].servers.iter().map(|server| server.configured.as_str()).collect();
     assert_eq!(hosts, ["memcache1:11211", "memcache2:11211"]);
-    let Route::OperationSelector { policies, default } = &config.routes[0].route else { panic!("a selector") };
-    assert_eq!(**default, Route::Default(vec![server(0, 0), server(0, 1)]));
-    assert_eq!(policies.len(), 12);
-    for (operation, route) in policies {
-        let children = vec![server(0, 0), server(0, 1)];
-        let wanted = match operation.name() {
-            "get" | "gets" => Route::MissFailover(children),
-            "version" | "quit" => Route::Local,
-            _ => Route::AllFastest(children),
-        };
-        assert_eq!(*route, wanted, "{}", operation.name());
-    }
+    // As its file names them.
+    let operations =
+        ["add", "append", "decr", "delete", "get", "gets", "incr", "prepend", "quit", "replace", "set", "version"];
+    let both = || vec![server(0, 0), server(0, 1)];
+    let policies: Vec<(Operation, Route)> = operations
+        .into_iter()
+        .map(|name| {
+            let route = match name {
+                "get" | "gets" => over(MissFailover, both()),
+                "version" | "quit" => leaf(),
+                _ => over(AllFastest, both()),
+            };
+            (operation(name), route)
+        })
+        .collect();
+    assert_eq!(config.routes[0].route, selector(policies, over(Default, both())));
 }
 
 #[test]
@@ -220,44 +248,35 @@ fn routes_are_written_as_mcrouter_writes_them() {
         let yaml = format!("pools: {{web: {{servers: ['a:1', 'b:2']}}}}\n{routes}\n");
         assert_eq!(good(&yaml).routes[0].route, wanted, "{yaml}");
     };
-    check("route: LocalRoute", Route::Local);
-    check("route: {type: LocalRoute}", Route::Local);
-    check("route: [LocalRoute]", Route::Local);
+    check("route: LocalRoute", leaf());
+    check("route: {type: LocalRoute}", leaf());
+    check("route: [LocalRoute]", leaf());
     check("route: PoolRoute|web", Route::Pool { pool: 0 });
     check("route: {type: PoolRoute, pool: web}", Route::Pool { pool: 0 });
-    check("route: AllFastestRoute", Route::AllFastest(all()));
-    check("route: AllFastestRoute|Pool|web", Route::AllFastest(all()));
-    check("route: {type: AllFastestRoute}", Route::AllFastest(all()));
-    check("route: {type: AllFastestRoute, children: Pool|web}", Route::AllFastest(all()));
-    check("route: {type: AllFastestRoute, children: [Pool|web]}", Route::AllFastest(all()));
+    check("route: AllFastestRoute", over(AllFastest, all()));
+    check("route: AllFastestRoute|Pool|web", over(AllFastest, all()));
+    check("route: {type: AllFastestRoute}", over(AllFastest, all()));
+    check("route: {type: AllFastestRoute, children: Pool|web}", over(AllFastest, all()));
+    check("route: {type: AllFastestRoute, children: [Pool|web]}", over(AllFastest, all()));
     check("route: {type: MissFailoverRoute, children: [[Pool|web], [LocalRoute]]}", {
-        Route::MissFailover(vec![server(0, 0), server(0, 1), Route::Local])
+        over(MissFailover, vec![server(0, 0), server(0, 1), leaf()])
     });
-    check("route: MissFailoverRoute|Pool|web", Route::MissFailover(all()));
-    check("route: DefaultRoute", Route::Default(all()));
+    check("route: MissFailoverRoute|Pool|web", over(MissFailover, all()));
+    check("route: DefaultRoute", over(Default, all()));
     // One child is the child itself.
-    check("route: DefaultRoute|LocalRoute", Route::Local);
+    check("route: DefaultRoute|LocalRoute", leaf());
     check("route: AllFastestRoute|MissFailoverRoute|PoolRoute|web", Route::Pool { pool: 0 });
     check("route: {type: AllFastestRoute, children: PoolRoute|web}", Route::Pool { pool: 0 });
-    check("routes: {main: b, b: [c], c: DefaultRoute}", Route::Default(all()));
-    check("routes: {main: AllFastestRoute|b, b: LocalRoute}", Route::Local);
+    check("routes: {main: b, b: [c], c: DefaultRoute}", over(Default, all()));
+    check("routes: {main: AllFastestRoute|b, b: LocalRoute}", leaf());
     check(
         "route: {type: OperationSelectorRoute, operation_policies: {flushAll: LocalRoute}}",
-        Route::OperationSelector {
-            policies: vec![(Operation::FlushAll, Route::Local)],
-            default: Box::new(Route::Default(all())),
-        },
+        selector(vec![(Operation::FlushAll, leaf())], over(Default, all())),
     );
     check(
         "route: {type: OperationSelectorRoute, default_policy: {type: OperationSelectorRoute, operationPolicies: \
          {get: PoolRoute|web}, defaultPolicy: LocalRoute}}",
-        Route::OperationSelector {
-            policies: vec![],
-            default: Box::new(Route::OperationSelector {
-                policies: vec![(Operation::Get, Route::Pool { pool: 0 })],
-                default: Box::new(Route::Local),
-            }),
-        },
+        selector(vec![], selector(vec![(Operation::Get, Route::Pool { pool: 0 })], leaf())),
     );
 }
 
@@ -574,9 +593,9 @@ listeners: [{address: ':1', route: first}, {address: ':2'}]
     let names: Vec<_> = table.routes.iter().map(|route| route.name.as_str()).collect();
     assert_eq!(names, ["main", "first"]);
     assert_eq!(table.routes[0].routes.servers().iter().map(|id| id.0).collect::<Vec<_>>(), [2, 3, 4]);
-    let up = [true; 5];
-    let request = RequestView { operation: Operation::Get, key: b"k" };
-    let steps = table.routes[0].routes.explain(request, HealthView(&up));
+    let up = [u8::MAX; 5];
+    let request = RequestView::of_key(Operation::Get, b"k");
+    let steps = table.routes[0].routes.explain(&request, HealthView(&up), ExplainAt::default());
     let order: Vec<_> = steps.iter().filter_map(|step| step.server.map(|id| id.0)).collect();
     assert_eq!(order, [2, 3, 4]);
 }

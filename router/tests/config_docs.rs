@@ -6,7 +6,7 @@
 
 use keyway::cli::{self, Invocation};
 use keyway::config::keys::{Default, Kind, SECTIONS, Section};
-use keyway::config::{Config, Overrides};
+use keyway::config::{Config, Overrides, ROUTE_SECTIONS};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -45,14 +45,14 @@ fn every_table_of_keys_in_the_docs_is_the_one_in_the_code() {
     let mut documented = BTreeSet::new();
     for part in docs.split("<!-- keys: ").skip(1) {
         let (name, rest) = part.split_once(" -->\n").expect("a marker ends with -->");
-        let section = SECTIONS.iter().find(|section| section.name == name);
+        let section = SECTIONS.into_iter().chain(ROUTE_SECTIONS).find(|section| section.name == name);
         let section = section.unwrap_or_else(|| panic!("the docs have keys for {name}, which isn't in the code"));
         let found = rest.trim_start_matches('\n').split("\n\n").next().unwrap_or_default();
         let wanted = table(section);
         assert_eq!(found.trim_end(), wanted.trim_end(), "the docs' table for {name}; it should be\n\n{wanted}");
         assert!(documented.insert(name), "{name} stands twice");
     }
-    for section in SECTIONS {
+    for section in SECTIONS.into_iter().chain(ROUTE_SECTIONS) {
         assert!(
             documented.contains(section.name),
             "the docs lack <!-- keys: {} -->\n\n{}",

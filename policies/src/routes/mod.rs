@@ -195,6 +195,13 @@ routes! {
     LatencyInjection(latency_injection::LatencyInjection) = "LatencyInjectionRoute",
 }
 
+impl RouteNode {
+    /// True for what is its child when it has only one: mcrouter's rule for most joins.
+    pub fn is_its_only_child(&self) -> bool {
+        matches!(self.shape(), Shape::Join(_, Collapse::ToChild))
+    }
+}
+
 /// A route and its children, in the order the route's file gives them.
 #[derive(Debug)]
 struct Node {

@@ -138,11 +138,11 @@ pub(super) fn is_named(name: &str, given: &str) -> bool {
     rest.next().is_none()
 }
 
-const fn number(name: &'static str, default: u64, min: u64, max: u64, meaning: &'static str) -> Key {
+pub(super) const fn number(name: &'static str, default: u64, min: u64, max: u64, meaning: &'static str) -> Key {
     Key { name, kind: Kind::Number { min, max, default: Default::Number(default) }, meaning }
 }
 
-const fn shape(
+pub(super) const fn shape(
     name: &'static str,
     shape: &'static str,
     allowed: &'static str,
@@ -158,12 +158,12 @@ const PROTOCOL: Key = Key {
     meaning: "The protocol spoken.",
 };
 
-const TYPE: Key = shape("type", "word", "the route's type", Default::Required, "Which route this is.");
+pub(super) const TYPE: Key = shape("type", "word", "the route's type", Default::Required, "Which route this is.");
 
 pub(super) const SERVER_FORMS: &str = "host:port, [v6]:port, unix:/path, embedded:name";
 pub(super) const LISTEN_FORMS: &str = "tcp://ip:port, tcp://[v6]:port, tcp://:port for all addresses, unix:///path";
 pub(super) const NAME_FORM: &str = "1 to 64 letters, digits, `_`, `-`, `.`";
-const ROUTE_FORMS: &str = "an object with `type`, `Type|argument`, or a name";
+pub(super) const ROUTE_FORMS: &str = "an object with `type`, `Type|argument`, or a name";
 
 /// The number `shards` takes beside `auto`.
 pub const SHARDS: Kind = Kind::Number { min: 1, max: 1024, default: Default::Word("auto") };
@@ -259,7 +259,11 @@ pub static POOL: Section = Section {
         },
         Key {
             name: "on_down",
-            kind: Kind::Word { allowed: &["error", "rehash"], unsupported: &[], default: Default::Word("error") },
+            kind: Kind::Word {
+                allowed: &["error", "rehash", "miss"],
+                unsupported: &[],
+                default: Default::Word("error"),
+            },
             meaning: "What PoolRoute does for keys of a server that is down: answer an error, or take the next server the hash gives among the others.",
         },
         health::TKO_TRACKER_KEY,
@@ -476,67 +480,14 @@ pub static EMBEDDED: Section = Section {
     unsupported: &[],
 };
 
-/// OperationSelectorRoute.
-pub static OPERATION_SELECTOR_ROUTE: Section = Section {
-    name: "OperationSelectorRoute",
-    keys: &[
-        TYPE,
-        shape(
-            "operation_policies",
-            "map of operation to route",
-            ROUTE_FORMS,
-            Default::Said("none"),
-            "The route of each operation, by its name in the text protocol.",
-        ),
-        shape(
-            "default_policy",
-            "route",
-            ROUTE_FORMS,
-            Default::Said("DefaultRoute over the only pool; with more than one it must be given"),
-            "The route of all other operations.",
-        ),
-    ],
-    unsupported: &[],
-};
-
-/// AllFastestRoute, MissFailoverRoute, DefaultRoute.
-pub static CHILDREN_ROUTE: Section = Section {
-    name: "AllFastestRoute, MissFailoverRoute, DefaultRoute",
-    keys: &[
-        TYPE,
-        shape(
-            "children",
-            "list of routes, or `Pool|name`",
-            "routes, and `Pool|name` for each server of a pool",
-            Default::Said("each server of the only pool; with more than one pool it must be given"),
-            "Where requests may go, in order.",
-        ),
-    ],
-    unsupported: &["failover_errors", "failover_count", "return_best_on_error"],
-};
-
-/// PoolRoute.
-pub static POOL_ROUTE: Section = Section {
-    name: "PoolRoute",
-    keys: &[TYPE, shape("pool", "name", "a pool's name", Default::Required, "The pool whose hash picks the server.")],
-    unsupported: &["hash", "shadows", "rates", "server_timeout_ms", "max_outstanding", "slow_warmup"],
-};
-
-/// LocalRoute.
-pub static LOCAL_ROUTE: Section = Section { name: "LocalRoute", keys: &[TYPE], unsupported: &[] };
-
-/// Every section, in the order of the docs.
-pub static SECTIONS: [&Section; 17] = [
+/// Every section but those of routes (`ROUTE_SECTIONS`), in the order of the docs.
+pub static SECTIONS: [&Section; 13] = [
     &TOP,
     &LISTENER,
     &POOL,
     &TKO_TRACKER,
     &SERVER,
     &HASH,
-    &OPERATION_SELECTOR_ROUTE,
-    &CHILDREN_ROUTE,
-    &POOL_ROUTE,
-    &LOCAL_ROUTE,
     &METRICS,
     &ADMIN,
     &BATCHING,
@@ -544,45 +495,4 @@ pub static SECTIONS: [&Section; 17] = [
     &HEALTH,
     &DNS,
     &EMBEDDED,
-];
-
-/// The routes this version does.
-pub const ROUTE_TYPES: [&str; 6] =
-    ["AllFastestRoute", "DefaultRoute", "LocalRoute", "MissFailoverRoute", "OperationSelectorRoute", "PoolRoute"];
-
-/// mcrouter's other routes: known, not done by this version.
-pub const UNSUPPORTED_ROUTE_TYPES: [&str; 33] = [
-    "AllAsyncRoute",
-    "AllInitialRoute",
-    "AllMajorityRoute",
-    "AllSyncRoute",
-    "AsynclogRoute",
-    "BigValueRoute",
-    "BlackholeRoute",
-    "CarbonLookasideRoute",
-    "DevNullRoute",
-    "DistributionRoute",
-    "ErrorRoute",
-    "FailoverRoute",
-    "FailoverWithExptimeRoute",
-    "HashRoute",
-    "HostIdRoute",
-    "KeySplitRoute",
-    "LatencyInjectionRoute",
-    "LatestRoute",
-    "LoadBalancerRoute",
-    "LoggingRoute",
-    "McBucketRoute",
-    "MigrateRoute",
-    "ModifyExptimeRoute",
-    "ModifyKeyRoute",
-    "NullRoute",
-    "OriginalClientHashRoute",
-    "OutstandingLimitRoute",
-    "PrefixPolicyRoute",
-    "PrefixSelectorRoute",
-    "RandomRoute",
-    "RateLimitRoute",
-    "ShadowRoute",
-    "WarmUpRoute",
 ];

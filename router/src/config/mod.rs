@@ -25,7 +25,7 @@ pub use json::quoted;
 pub use memory::MemoryBound;
 pub use overrides::Overrides;
 pub use pools::{ConnectionSettings, MAX_POOLS, ORDERED_POOL, Pool, Server};
-pub use routes::{MAIN_ROUTE, MAX_ROUTE_DEPTH, MAX_ROUTE_NODES, MAX_ROUTES, NamedRoute, Route};
+pub use routes::{MAIN_ROUTE, MAX_ROUTE_DEPTH, MAX_ROUTE_NODES, MAX_ROUTES, NamedRoute, ROUTE_SECTIONS, Route};
 pub use table::ServerIdentity;
 pub use tree::{MAX_DEPTH, MAX_FILE_BYTES};
 
@@ -45,7 +45,7 @@ use tree::Node;
 pub const MAX_LISTENERS: usize = 64;
 
 /// A configuration without faults.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Where clients come in: at least one.
     pub listeners: Vec<Listener>,

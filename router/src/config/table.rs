@@ -58,9 +58,19 @@ impl Config {
             pools: pools.collect(),
             routes: routes.collect(),
             listener_routes: self.listeners.iter().map(|listener| listener.route).collect(),
+            host_id: host_id(),
             limits: self.limits,
         }
     }
+}
+
+/// A hash of the host's name: the same for every router of a host, another on each.
+fn host_id() -> u64 {
+    let name = std::fs::read("/proc/sys/kernel/hostname").unwrap_or_default();
+    // FNV-1a.
+    name.trim_ascii()
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 fn identity(pool: &Pool, address: &ServerAddress) -> ServerIdentity {
@@ -100,27 +110,10 @@ impl Arena<'_> {
     /// Adds a route, children first. Recursion is bounded by `MAX_ROUTE_DEPTH`.
     fn add(&mut self, route: &Route) -> Result<NodeId, BuildError> {
         match route {
-            Route::OperationSelector { policies, default } => {
-                let mut entries = Vec::with_capacity(policies.len());
-                for (operation, route) in policies {
-                    entries.push((*operation, self.add(route)?));
-                }
-                let default = self.add(default)?;
-                self.builder.operation_selector(&entries, default)
+            Route::Node(route, children) => {
+                let children = children.iter().map(|child| self.add(child)).collect::<Result<Vec<_>, _>>()?;
+                self.builder.add(route.clone(), &children)
             }
-            Route::AllFastest(children) => {
-                let children = self.add_all(children)?;
-                self.builder.all_fastest(&children)
-            }
-            Route::MissFailover(children) => {
-                let children = self.add_all(children)?;
-                self.builder.miss_failover(&children)
-            }
-            Route::Default(children) => {
-                let children = self.add_all(children)?;
-                self.builder.default_route(&children)
-            }
-            Route::Local => self.builder.local(),
             Route::Pool { pool } => self.add_pool(*pool),
             Route::Server { pool, server } => {
                 let server = self.server_id(*pool, *server);
@@ -132,10 +125,6 @@ impl Arena<'_> {
                 Ok(node)
             }
         }
-    }
-
-    fn add_all(&mut self, routes: &[Route]) -> Result<Vec<NodeId>, BuildError> {
-        routes.iter().map(|route| self.add(route)).collect()
     }
 
     fn add_pool(&mut self, at: usize) -> Result<NodeId, BuildError> {

@@ -153,7 +153,7 @@ impl ShardMetrics {
     #[inline]
     pub fn answered_locally(&mut self, reply: LocalReply) {
         match reply {
-            LocalReply::Router => {}
+            LocalReply::Router | LocalReply::Null | LocalReply::Said(_) | LocalReply::BadKey => {}
             LocalReply::NotLocal => self.not_local += 1,
             LocalReply::NoHealthyServer => self.no_healthy_server += 1,
             LocalReply::Failed(failure) => self.failed[failure as usize] += 1,

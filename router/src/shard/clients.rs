@@ -253,7 +253,7 @@ impl Shard {
         let mut next = self.sessions[id].first;
         while let Some(request) = next {
             next = self.requests[request].next;
-            self.release(request);
+            self.let_go(request);
         }
         self.sessions.free(id);
     }

@@ -24,10 +24,13 @@ impl Shard {
             ToShard::Server { key, up, why, address } => self.server_told(io, key, up, why, address),
             ToShard::Standings { generation, changes } => self.standings_told(generation, &changes),
             ToShard::Snapshot => self.send_snapshot(io),
-            ToShard::Stats(stats) => self.stats = Some(stats),
+            ToShard::Stats(stats) => {
+                // Seconds are enough here: what goes by the date is told in seconds.
+                self.set_clock(stats.time_seconds * 1000);
+                self.stats = Some(stats);
+            }
             ToShard::Drain(longest) => self.start_drain(io, longest),
-            // For requests that wait for the async log: none does yet.
-            ToShard::Spooled { .. } => {}
+            ToShard::Spooled { tickets } => self.spooled(&tickets),
         }
     }
 
@@ -43,7 +46,8 @@ impl Shard {
         self.metrics.ensure_servers(self.servers.len());
         let servers = table.servers.len();
         let standings = vec![Standing::default(); servers];
-        let state = TableState { health: vec![false; servers], standings, table, live: 0 };
+        let route_states = table.routes.iter().map(|route| route.routes.states(self.random, table.host_id)).collect();
+        let state = TableState { health: vec![0; servers], standings, route_states, table, live: 0 };
         let previous = self.current;
         match self.tables.iter().position(Option::is_none) {
             Some(free) => {
@@ -206,7 +210,7 @@ impl Shard {
                 let Some(server) = self.servers[place.key.0 as usize].as_mut() else { continue };
                 let has_address = server.address.is_some();
                 let share = standing.share_now(server.healthy);
-                *health = has_address && share > 0;
+                *health = if has_address { share } else { 0 };
                 server.up |= has_address && standing.is_asked(server.healthy);
             }
         }

@@ -5,6 +5,7 @@ use super::Shard;
 use super::request::{Place, RequestId};
 use super::session::SessionId;
 use super::upstream::{Connection, Link};
+use std::cmp::Reverse;
 use std::collections::HashSet;
 
 /// What a shard holds now. Between turns: inside one, some of it is on its way from one list to the next.
@@ -65,7 +66,7 @@ impl Shard {
         }
         assert_eq!(charged_bytes, self.buffered_bytes, "what is counted against the budget is there");
         assert!(self.dirty_sessions.is_empty(), "a session was left to be flushed");
-        assert!(self.dispatches.is_empty(), "a dispatch was left to be carried out");
+        assert!(self.actions.is_empty(), "an action was left to be carried out");
         seen
     }
 
@@ -109,13 +110,19 @@ impl Shard {
         for index in 0..self.requests.capacity() {
             let Some(id) = self.requests.id_at(index) else { continue };
             let request = &self.requests[id];
-            frame_bytes += request.counted_frame_bytes();
+            frame_bytes += request.counted_bytes;
             assert_ne!(request.place, Place::Free, "a request in use has a place");
             if !request.done && request.late().children == 0 {
                 let waits = request.tries.iter().all(|try_id| open.contains(&(id.to_bits(), try_id.0)));
-                assert!(waits && !request.tries.is_empty(), "a request waits for nothing that could come");
-                assert!(request.deadline > self.now, "a request whose time is up");
-                assert!(wakes_at.is_some_and(|at| at <= request.deadline), "nobody will look at a request in time");
+                let sleeps = self.wakes.iter().any(|Reverse((_, sleeper, _))| *sleeper == id.to_bits());
+                let spools = self.spooling.iter().any(|(_, spooler, _)| *spooler == id);
+                let sent = waits && !request.tries.is_empty();
+                assert!(sent || sleeps || spools, "a request waits for nothing that could come");
+                assert!(!sent || request.deadline > self.now, "a request whose time is up");
+                assert!(
+                    !sent || wakes_at.is_some_and(|at| at <= request.deadline),
+                    "nobody will look at a request in time"
+                );
             }
         }
         frame_bytes

@@ -2,12 +2,12 @@
 //! it is told events by an engine and asks the engine for sends, which is also how the simulator drives it.
 //!
 //! ```text
-//!  accept ──► received ──► parse ──► route ──► enqueue ──► flush        clients.rs, path.rs
+//!  accept ──► received ──► parse ──► route ──► enqueue ──► flush        clients.rs, path.rs, servers.rs
 //!                                                            │
-//!  flush ◄── deliver in order ◄── join ◄── match to FIFO ◄── received   path.rs, servers.rs
+//!  flush ◄── deliver in order ◄── join ◄── match to FIFO ◄── received   clients.rs, replies.rs, servers.rs
 //! ```
 //!
-//! `path.rs` is the way of a request, top to bottom. `clients.rs` owns sessions, `servers.rs` connections upstream,
+//! `path.rs` is the way of a request, top to bottom, `replies.rs` the way back. `clients.rs` owns sessions, `servers.rs` connections upstream,
 //! `control.rs` what the control plane says.
 //!
 //! Invariants: a reply goes only to the request at the head of the FIFO it arrived on; replies leave a session in request
@@ -20,6 +20,7 @@ mod input;
 mod inspect;
 mod path;
 mod record;
+mod replies;
 mod request;
 mod servers;
 mod session;
@@ -33,12 +34,12 @@ use buffers::Buffers;
 pub use inspect::Inspection;
 use keyway_io_engine::mailbox::{Receiver, Sender};
 use keyway_io_engine::{Conn, ConnectError, Ended, Handler, Io, ListenerId, Nanos, Wait};
-use keyway_policies::Dispatch;
-use request::Request;
+use keyway_policies::{Action, RouteStates, TryId};
+use request::{Request, RequestId};
 use session::{Session, SessionId};
 use slab::Slab;
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 use upstream::{Connection, InFlight, Server};
@@ -66,7 +67,9 @@ struct TableState {
     /// What the control plane says of each server in its pool, by `ServerId`.
     standings: Vec<Standing>,
     /// Which servers take requests, by `ServerId`.
-    health: Vec<bool>,
+    health: Vec<u8>,
+    /// What the nodes of each tree remember.
+    route_states: Vec<RouteStates>,
     /// Requests routed by it that are not answered.
     live: usize,
 }
@@ -99,7 +102,7 @@ pub struct Shard {
     /// Sessions with input to go on with in the next turn.
     ready: Vec<SessionId>,
     /// What the plan at hand asked for; empty between requests.
-    dispatches: Vec<Dispatch>,
+    actions: Vec<Action>,
     scratch: Vec<u8>,
     /// Of the connections that the request at hand was queued on, what the fullest holds.
     queued_bytes: usize,
@@ -117,6 +120,13 @@ pub struct Shard {
     /// Requests whose deadline comes before their current try times out, as `RequestId::to_bits`.
     late: BinaryHeap<Reverse<(Nanos, u64)>>,
     next_idle_sweep: Nanos,
+    /// Frames of plans to be woken: when, the request as `RequestId::to_bits`, the frame.
+    wakes: BinaryHeap<Reverse<(Nanos, u64, u16)>>,
+    /// Requests that wait for the async log, by ticket.
+    spooling: VecDeque<(u64, RequestId, TryId)>,
+    next_ticket: u64,
+    /// Milliseconds since 1970 when the engine's clock was 0.
+    unix_ms_at_zero: u64,
 
     metrics: ShardMetrics,
     stats: Option<Arc<StatsSummary>>,
@@ -160,7 +170,7 @@ impl Shard {
             dirty_sessions: Vec::new(),
             dirty_connections: Vec::new(),
             ready: Vec::new(),
-            dispatches: Vec::new(),
+            actions: Vec::new(),
             scratch: Vec::new(),
             queued_bytes: 0,
             lost: Vec::new(),
@@ -170,6 +180,10 @@ impl Shard {
             next_deadline: Nanos::MAX,
             late: BinaryHeap::new(),
             next_idle_sweep: 0,
+            wakes: BinaryHeap::new(),
+            spooling: VecDeque::new(),
+            next_ticket: 0,
+            unix_ms_at_zero: 0,
             metrics: ShardMetrics::default(),
             stats: None,
             inbox,
@@ -190,6 +204,9 @@ impl Shard {
         if let Some(Reverse((at, _))) = self.late.peek() {
             deadline = deadline.min(*at);
         }
+        if let Some(Reverse((at, ..))) = self.wakes.peek() {
+            deadline = deadline.min(*at);
+        }
         if !self.limits.client_idle.is_zero() && self.sessions.len() > 0 {
             deadline = deadline.min(self.next_idle_sweep);
         }
@@ -201,6 +218,11 @@ impl Shard {
             immediate: !self.ready.is_empty() || !self.dirty_connections.is_empty() || self.finished,
             in_flight: self.in_flight,
         }
+    }
+
+    /// Tells what time it is, in milliseconds since 1970: routes that go by the date count on from there.
+    pub fn set_clock(&mut self, unix_ms: u64) {
+        self.unix_ms_at_zero = unix_ms.saturating_sub(self.now / 1_000_000);
     }
 
     /// True once a drain is over and nothing more will be asked of the engine.

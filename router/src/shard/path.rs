@@ -1,40 +1,45 @@
-//! The way of a request, top to bottom: parsed, routed, queued upstream; its reply matched, joined, delivered in order.
+//! The way of a request to the servers, top to bottom: parsed, routed, queued upstream. `replies.rs` is the way back.
 //!
 //! Does no I/O: what it produces lies in `out` buffers that are flushed at the end of the turn.
 
-use super::request::{KeptReply, Place, Request, RequestId};
+use super::request::{Place, Request, RequestId};
 use super::session::{Ending, SessionId};
 use super::upstream::{InFlight, Link, OpenGet, SHARED_LINE_BYTES, hash_of_shared_key};
-use super::{REQUESTS_PER_TURN, Shard};
-use crate::metrics::{StatsSummary, VERSION_LINE, write_stats};
-use keyway_policies::{Answer, Dispatch, Failure, HealthView, LocalReply, Outcome, RequestView, Step, TryId};
+use super::{REQUESTS_PER_TURN, Shard, TableState};
+use crate::messages::{FromShard, SpoolRequest};
+use keyway_policies::{
+    Action, ClientView, Dispatch, Env, Failure, HealthView, Outcome, Plan, Reported, RequestView, Routes, Step, TryId,
+    Wire,
+};
 use keyway_protocol::Operation;
-use keyway_protocol::memcached::text::{self, AfterRefusal, Parsed, Reply, ReplyKind, RequestError};
+use keyway_protocol::memcached::text::{self, AfterRefusal, Parsed, RequestError};
 use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::ops::Range;
 
 /// Frames kept up to this size, in bytes, are part of what a request takes anyway (see `config::memory`).
 const UNCOUNTED_FRAME_BYTES: usize = 256;
+/// Most requests of a shard that wait for the async log.
+const MOST_SPOOLING: usize = 4096;
 /// The answer to a get with more than `keys_per_get`.
 const TOO_MANY_KEYS: &[u8] = b"CLIENT_ERROR too many keys in one get\r\n";
 
+/// What a plan may hold at any time, in bytes: changed keys are short.
+const SPARE_BYTES: usize = 1024;
+
 /// A frame in two pieces: what lies before and behind a ` noreply` that isn't passed on.
 #[derive(Clone, Copy)]
-struct Frame<'a> {
-    head: &'a [u8],
-    tail: &'a [u8],
-    key: (usize, usize),
+pub(super) struct Frame<'a> {
+    pub(super) head: &'a [u8],
+    pub(super) tail: &'a [u8],
+    pub(super) key: (usize, usize),
     /// False when only the key was kept of it.
-    whole: bool,
+    pub(super) whole: bool,
 }
 
 impl<'a> Frame<'a> {
     fn from_request(request: &text::Request<'a>) -> Frame<'a> {
-        let (head, tail) = match request.is_noreply() {
-            true => (&request.frame[..request.noreply.start], &request.frame[request.noreply.end..]),
-            false => (request.frame, &[][..]),
-        };
+        let (head, tail) = request.forwarded();
         Frame { head, tail, key: (request.key.start, request.key.end), whole: true }
     }
 
@@ -49,21 +54,11 @@ impl<'a> Frame<'a> {
 
 /// A reply at hand.
 #[derive(Clone, Copy)]
-struct Reported<'a> {
-    try_id: TryId,
-    kind: ReplyKind,
-    bytes: &'a [u8],
-}
-
-/// What a request is answered with.
-#[derive(Clone, Copy)]
-enum Source<'a> {
-    /// The reply just reported.
-    Bytes(ReplyKind, &'a [u8]),
-    /// A reply kept earlier.
-    Kept(TryId),
-    /// The router's own words.
-    Local(LocalReply),
+pub(super) struct AtHand<'a> {
+    pub(super) try_id: TryId,
+    pub(super) reported: Reported<'a>,
+    /// The whole reply; of one key of several its item.
+    pub(super) bytes: &'a [u8],
 }
 
 // --- parse ---
@@ -213,74 +208,115 @@ impl Shard {
     }
 
     fn begin(&mut self, id: RequestId, frame: Frame<'_>) {
+        let step = self.decide(id, Some(frame), |routes, plan, view, env, out| routes.begin(plan, view, env, out));
         let request = &mut self.requests[id];
         let operation = request.operation();
         let state = self.tables[request.table as usize].as_ref().expect("a table with live requests stays");
         let routes = &state.table.routes[request.route as usize].routes;
-        let view = RequestView { operation, key: frame.key() };
-        let step = routes.begin(&mut request.plan, view, HealthView(&state.health), &mut self.dispatches);
         // Reads are kept to check the reply's key against, and to ask again when a connection is lost.
-        if operation.is_safe_to_repeat() || routes.may_dispatch_again(&request.plan) {
+        if operation.is_safe_to_repeat() || routes.may_dispatch_again(&request.plan, operation) {
             let budget = self.limits.buffered_bytes.saturating_sub(self.buffered_bytes).max(UNCOUNTED_FRAME_BYTES);
             let most = self.limits.max_replay_bytes.min(budget);
             self.buffers.prepare(&mut request.frame, frame.len().min(most));
             request.keep_frame(frame.head, frame.tail, frame.key.0..frame.key.1, most);
-            self.buffered_bytes += request.counted_frame_bytes();
         }
-        self.settle(id, step, frame, None);
+        self.recharge(id);
+        self.carry_out(id, step, Some(frame), None);
     }
 
-    /// Carries out what the plan asked for, until it has decided or waits for replies. `current` is the try whose reply
-    /// is at hand, with its bytes.
-    fn settle(&mut self, id: RequestId, step: Step, frame: Frame<'_>, current: Option<Reported<'_>>) {
+    /// Lets the route tree decide something about a request. `frame` is the request's where it is at hand; else the one
+    /// that was kept is.
+    pub(super) fn decide<T>(
+        &mut self,
+        id: RequestId,
+        frame: Option<Frame<'_>>,
+        act: impl FnOnce(&Routes, &mut Plan, &RequestView<'_>, Env<'_>, &mut Vec<Action>) -> T,
+    ) -> T {
+        let request = &mut self.requests[id];
+        let operation = request.operation();
+        let TableState { table, health, route_states, .. } =
+            self.tables[request.table as usize].as_mut().expect("a table with live requests stays");
+        let client = ClientView { number: request.session_number, address_hash: request.client_hash };
+        let frame = frame.unwrap_or_else(|| kept_frame(&request.frame, &request.key, request.frame_whole));
+        let (head, tail) = if frame.whole { (frame.head, frame.tail) } else { (&[][..], &[][..]) };
+        let view = RequestView { operation, key: frame.key(), head, tail };
+        let env = Env {
+            health: HealthView(health),
+            now: self.now,
+            unix_ms: self.unix_ms_at_zero + self.now / 1_000_000,
+            client,
+            request: id.to_bits(),
+            spare_bytes: self.limits.buffered_bytes.saturating_sub(self.buffered_bytes).max(SPARE_BYTES),
+            state: &mut route_states[request.route as usize],
+        };
+        let routes = &table.routes[request.route as usize].routes;
+        act(routes, &mut request.plan, &view, env, &mut self.actions)
+    }
+
+    /// Carries out what the plan asked for, until it has decided or waits for replies. `frame` is the request's where it
+    /// is at hand, `at_hand` the reply that was reported last.
+    pub(super) fn carry_out(
+        &mut self,
+        id: RequestId,
+        step: Step,
+        frame: Option<Frame<'_>>,
+        at_hand: Option<AtHand<'_>>,
+    ) {
         let mut answer = match step {
             Step::Wait => None,
             Step::Answer(answer) => Some(answer),
         };
         let mut at = 0;
-        while at < self.dispatches.len() {
-            let dispatch = self.dispatches[at];
+        while at < self.actions.len() {
+            let action = self.actions[at];
             at += 1;
-            let Err(failure) = self.enqueue(id, dispatch, frame) else { continue };
+            let (dispatch, done) = match action {
+                Action::Send(dispatch) => (dispatch, self.enqueue(id, dispatch, frame)),
+                Action::Spool(dispatch) => (dispatch, self.spool(id, dispatch, frame)),
+                Action::Wake(wake) => {
+                    self.wakes.push(Reverse((wake.at, wake.request, wake.frame)));
+                    continue;
+                }
+            };
+            let Err(failure) = done else { continue };
             self.count_failure(id, dispatch, failure);
-            if answer.is_some() {
-                continue;
-            }
-            let (step, _) = self.resume(id, Some(frame.key()), dispatch.try_id, Outcome::Failure(failure));
-            if let Step::Answer(decided) = step {
+            let reported = Reported::bare(Outcome::Failure(failure));
+            if let Step::Answer(decided) = self.resume(id, frame, dispatch.try_id, &reported) {
                 answer = Some(decided);
             }
         }
-        self.dispatches.clear();
-        let Some(answer) = answer else { return };
-        let source = match (answer, current) {
-            (Answer::Local(local), _) => Source::Local(local),
-            (Answer::Try(wanted), Some(reported)) if wanted == reported.try_id => {
-                Source::Bytes(reported.kind, reported.bytes)
-            }
-            (Answer::Try(wanted), _) => Source::Kept(wanted),
-        };
-        self.answer(id, source, frame);
+        self.actions.clear();
+        if let Some(answer) = answer {
+            self.answer(id, answer, frame, at_hand);
+        }
     }
 
-    /// Reports an outcome to the plan. `key` is the request's where its frame was taken out, else the kept one is used.
-    fn resume(&mut self, id: RequestId, key: Option<&[u8]>, try_id: TryId, outcome: Outcome) -> (Step, bool) {
+    /// Reports an outcome to the plan.
+    pub(super) fn resume(
+        &mut self,
+        id: RequestId,
+        frame: Option<Frame<'_>>,
+        try_id: TryId,
+        reported: &Reported<'_>,
+    ) -> Step {
+        let before = self.actions.len();
+        let verdict = self
+            .decide(id, frame, |routes, plan, view, env, out| routes.resume(plan, view, env, try_id, reported, out));
+        let tried = self.actions[before..].iter().filter(|action| matches!(action, Action::Send(_))).count();
+        (0..tried).for_each(|_| self.metrics.failover());
+        self.recharge(id);
+        verdict.step
+    }
+
+    /// Brings the shard's books up to what is held for a request.
+    pub(super) fn recharge(&mut self, id: RequestId) {
         let request = &mut self.requests[id];
-        let operation = request.operation();
-        let state = self.tables[request.table as usize].as_ref().expect("a table with live requests stays");
-        let routes = &state.table.routes[request.route as usize].routes;
-        let key = match key {
-            Some(key) => key,
-            None => &request.frame[request.key.clone()],
-        };
-        let view = RequestView { operation, key };
-        let before = self.dispatches.len();
-        let health = HealthView(&state.health);
-        let verdict = routes.resume(&mut request.plan, view, health, try_id, outcome, &mut self.dispatches);
-        for _ in before..self.dispatches.len() {
-            self.metrics.failover();
+        let bytes = request.frame.len() + request.plan.held_bytes();
+        let counted = if bytes > UNCOUNTED_FRAME_BYTES { bytes } else { 0 };
+        if counted != request.counted_bytes {
+            self.buffered_bytes = self.buffered_bytes - request.counted_bytes + counted;
+            request.counted_bytes = counted;
         }
-        (verdict.step, verdict.keep)
     }
 
     fn count_failure(&mut self, id: RequestId, dispatch: Dispatch, failure: Failure) {
@@ -293,7 +329,7 @@ impl Shard {
 // --- queue upstream ---
 
 impl Shard {
-    fn enqueue(&mut self, id: RequestId, dispatch: Dispatch, frame: Frame<'_>) -> Result<(), Failure> {
+    fn enqueue(&mut self, id: RequestId, dispatch: Dispatch, frame: Option<Frame<'_>>) -> Result<(), Failure> {
         let request = &mut self.requests[id];
         let state = self.tables[request.table as usize].as_ref().expect("a table with live requests stays");
         let place = &state.table.servers[dispatch.server.0 as usize];
@@ -304,12 +340,13 @@ impl Shard {
         if request.tries_made == 0 {
             // Of the request's own table: a server outlives reloads that change its pool's deadline.
             request.deadline = self.now + state.table.pools[place.pool].deadline.as_nanos() as u64;
-        } else if self.now >= request.deadline {
+        } else if self.now >= request.deadline && !request.done {
             return Err(Failure::DeadlineExceeded);
         }
-        if !frame.whole {
-            return Err(Failure::NotReplayable);
-        }
+        let parent = request.parent();
+        let own = frame.unwrap_or_else(|| kept_frame(&request.frame, &request.key, request.frame_whole));
+        let sent = Sent::of(&request.plan, dispatch.try_id, own, parent)?;
+        let (operation, expect) = request.plan.sent(dispatch.try_id, request.operation.expect("in use"));
         let connections = server.connections.len();
         // A division takes longer than the branch, and one connection is the default.
         let of_server = if connections == 1 { 0 } else { request.session_number as usize % connections };
@@ -320,19 +357,19 @@ impl Shard {
             return Err(Failure::Unavailable);
         }
         if connection.fifo.len() >= self.limits.requests_per_connection
-            || !connection.has_room_for(frame.len(), self.limits.queued_bytes_per_connection)
+            || !connection.has_room_for(sent.len(), self.limits.queued_bytes_per_connection)
         {
             return Err(Failure::QueueFull);
         }
-        let parent = request.parent();
-        connection.write_frame(frame.head, frame.tail, frame.key.0..frame.key.1, parent);
+        connection.write_frame(&sent);
         connection.fifo.push_back(InFlight {
             request: id,
             try_id: dispatch.try_id,
-            operation: request.operation(),
+            operation,
+            expect,
             queued_at: self.now,
             expires_at,
-            key_hash: if parent.is_some() { hash_of_shared_key(frame.key()) } else { 0 },
+            key_hash: if sent.parent.is_some() { hash_of_shared_key(sent.key) } else { 0 },
             shares_next: false,
             delivered: false,
         });
@@ -351,6 +388,69 @@ impl Shard {
         }
         Ok(())
     }
+
+    /// Gives a request to the async log of a server. The control plane answers once it is durable.
+    fn spool(&mut self, id: RequestId, dispatch: Dispatch, frame: Option<Frame<'_>>) -> Result<(), Failure> {
+        let request = &mut self.requests[id];
+        let state = self.tables[request.table as usize].as_ref().expect("a table with live requests stays");
+        let place = &state.table.servers[dispatch.server.0 as usize];
+        if self.spooling.len() >= MOST_SPOOLING {
+            return Err(Failure::QueueFull);
+        }
+        let own = frame.unwrap_or_else(|| kept_frame(&request.frame, &request.key, request.frame_whole));
+        let sent = Sent::of(&request.plan, dispatch.try_id, own, None)?;
+        let ask = SpoolRequest {
+            shard: self.number,
+            ticket: self.next_ticket,
+            server: place.key,
+            name: state.table.pools[place.pool].name.clone(),
+            frame: sent.pieces().concat(),
+        };
+        self.outbox.send(FromShard::Spool(Box::new(ask))).map_err(|_| Failure::QueueFull)?;
+        self.spooling.push_back((self.next_ticket, id, dispatch.try_id));
+        self.next_ticket += 1;
+        request.tries.push(dispatch.try_id);
+        Ok(())
+    }
+}
+
+/// What goes on the wire for a try, in pieces.
+struct Sent<'a> {
+    pieces: [&'a [u8]; 4],
+    key: &'a [u8],
+    /// Set where the line may be shared with other keys of that get.
+    parent: Option<RequestId>,
+}
+
+impl<'a> Sent<'a> {
+    /// The bytes of a try. Of a request whose frame is too large to be kept nothing can be sent again.
+    fn of(plan: &'a Plan, try_id: TryId, own: Frame<'a>, parent: Option<RequestId>) -> Result<Sent<'a>, Failure> {
+        let none: &[u8] = &[];
+        match plan.wire(try_id) {
+            Wire::AsAsked if own.whole => Ok(Sent { pieces: [own.head, own.tail, none, none], key: own.key(), parent }),
+            Wire::WithKey(key) if own.whole => {
+                let pieces = [&own.head[..own.key.0], key, &own.head[own.key.1..], own.tail];
+                Ok(Sent { pieces, key, parent })
+            }
+            Wire::AsAsked | Wire::WithKey(_) => Err(Failure::NotReplayable),
+            Wire::Frame { bytes, key } => {
+                Ok(Sent { pieces: [bytes, none, none, none], key: &bytes[key], parent: None })
+            }
+        }
+    }
+
+    fn pieces(&self) -> [&'a [u8]; 4] {
+        self.pieces
+    }
+
+    fn len(&self) -> usize {
+        self.pieces.iter().map(|piece| piece.len()).sum()
+    }
+}
+
+/// The frame that was kept of a request.
+fn kept_frame<'a>(frame: &'a [u8], key: &Range<usize>, whole: bool) -> Frame<'a> {
+    Frame { head: frame, tail: &[], key: (key.start, key.end), whole }
 }
 
 impl Shard {
@@ -377,10 +477,12 @@ impl Shard {
             let Some(request) = self.requests.find_mut(entry.request) else { return true };
             let asked_before = std::mem::replace(&mut request.repeated, true);
             let is_over = request.done || entry.delivered;
-            if is_over || asked_before || !request.frame_whole || !entry.operation.is_safe_to_repeat() {
+            if is_over || asked_before || !entry.operation.is_safe_to_repeat() {
                 return true;
             }
-            connection.write_frame(&request.frame, &[], request.key.clone(), request.parent());
+            let own = kept_frame(&request.frame, &request.key, request.frame_whole);
+            let Ok(sent) = Sent::of(&request.plan, entry.try_id, own, request.parent()) else { return true };
+            connection.write_frame(&sent);
             connection.fifo.push_back(InFlight { shares_next: false, ..*entry });
             false
         });
@@ -397,399 +499,23 @@ impl Shard {
 
 impl super::upstream::Connection {
     /// Adds a frame to what is sent next. A single-key get of the same parent as the one before joins its line.
-    fn write_frame(&mut self, head: &[u8], tail: &[u8], key: Range<usize>, parent: Option<RequestId>) {
-        if let (Some(parent), Some(open)) = (parent, self.open_get) {
-            let line_bytes = open.line_bytes + 1 + key.len();
+    fn write_frame(&mut self, sent: &Sent<'_>) {
+        if let (Some(parent), Some(open)) = (sent.parent, self.open_get) {
+            let line_bytes = open.line_bytes + 1 + sent.key.len();
             if open.parent == parent && line_bytes <= SHARED_LINE_BYTES && !self.out.is_empty() {
                 self.out.truncate(self.out.len() - 2);
                 self.out.push(b' ');
-                self.out.extend_from_slice(&head[key]);
+                self.out.extend_from_slice(sent.key);
                 self.out.extend_from_slice(b"\r\n");
                 self.open_get = Some(OpenGet { parent, line_bytes });
                 self.fifo.back_mut().expect("an open get has an entry").shares_next = true;
                 return;
             }
         }
-        self.out.extend_from_slice(head);
-        self.out.extend_from_slice(tail);
-        self.open_get = parent.map(|parent| OpenGet { parent, line_bytes: head.len() });
-    }
-}
-
-// --- match the reply ---
-
-impl Shard {
-    /// Takes one step of a reply that belongs to the head of `connection`'s FIFO. False when it doesn't fit.
-    pub(super) fn take_reply(&mut self, connection: usize, step: &[u8], reply: &Reply) -> bool {
-        let head = *self.connections[connection].fifo.front().expect("replies are parsed for an entry");
-        match reply {
-            Reply::Line(kind) if !head.shares_next && !head.delivered => {
-                self.pop_head(connection);
-                self.reported(connection, &head, *kind, step);
-                true
-            }
-            Reply::Line(kind) => {
-                // One line for all keys that have none yet: the lone END, or an error.
-                self.end_shared_reply(connection, *kind, step);
-                true
-            }
-            Reply::Value(value) if !head.shares_next && !head.delivered => {
-                if !value.last || !self.is_reply_for(&head, &step[value.key.clone()]) {
-                    return false;
-                }
-                self.pop_head(connection);
-                // A child gets the bare item: its parent says END once.
-                let is_child = self.requests.find(head.request).is_some_and(|request| request.parent().is_some());
-                let bytes = if is_child { &step[..value.item_end] } else { step };
-                self.reported(connection, &head, ReplyKind::Value, bytes);
-                true
-            }
-            Reply::Value(value) => {
-                let fits = self.take_shared_value(connection, &step[..value.item_end], value.key.clone());
-                if fits && value.last {
-                    self.end_shared_reply(connection, ReplyKind::End, b"END\r\n");
-                }
-                fits
-            }
+        for piece in sent.pieces() {
+            self.out.extend_from_slice(piece);
         }
-    }
-
-    fn pop_head(&mut self, index: usize) {
-        let connection = &mut self.connections[index];
-        connection.fifo.pop_front();
-        connection.tombstones = connection.tombstones.saturating_sub(1);
-        connection.timeouts_in_row = 0;
-        connection.shared_at = 0;
-        self.in_flight -= 1;
-    }
-
-    /// True unless the entry's request is still there and asked for another key.
-    fn is_reply_for(&self, entry: &InFlight, key: &[u8]) -> bool {
-        self.requests.find(entry.request).is_none_or(|request| request.key_bytes() == key)
-    }
-
-    /// Hands an item to the key it belongs to, and a miss to those before it: memcached answers in the order asked.
-    fn take_shared_value(&mut self, index: usize, item: &[u8], key: Range<usize>) -> bool {
-        let key = &item[key];
-        let key_hash = hash_of_shared_key(key);
-        let start = self.connections[index].shared_at;
-        let mut at = start;
-        loop {
-            let entry = self.connections[index].fifo[at];
-            if !entry.delivered && entry.key_hash == key_hash && self.is_reply_for(&entry, key) {
-                break;
-            }
-            if !entry.shares_next {
-                return false;
-            }
-            at += 1;
-        }
-        for skipped in start..at {
-            self.deliver_shared(index, skipped, ReplyKind::End, b"END\r\n");
-        }
-        self.deliver_shared(index, at, ReplyKind::Value, item);
-        let connection = &mut self.connections[index];
-        connection.shared_at = if connection.fifo[at].shares_next { at + 1 } else { at };
-        true
-    }
-
-    fn deliver_shared(&mut self, connection: usize, at: usize, kind: ReplyKind, bytes: &[u8]) {
-        let entry = self.connections[connection].fifo[at];
-        if !entry.delivered {
-            self.connections[connection].fifo[at].delivered = true;
-            self.reported(connection, &entry, kind, bytes);
-        }
-    }
-
-    fn end_shared_reply(&mut self, connection: usize, kind: ReplyKind, line: &[u8]) {
-        loop {
-            let entry = *self.connections[connection].fifo.front().expect("a shared get has its entries");
-            self.pop_head(connection);
-            if !entry.delivered {
-                self.reported(connection, &entry, kind, line);
-            }
-            if !entry.shares_next {
-                return;
-            }
-        }
-    }
-
-    /// A server's reply to one try. A late one, whose try was given up, goes to nobody.
-    fn reported(&mut self, connection: usize, entry: &InFlight, kind: ReplyKind, bytes: &[u8]) {
-        if entry.request == RequestId::NONE {
-            self.late_replies += 1;
-            return;
-        }
-        let server = self.connections[connection].server;
-        self.metrics.upstream_reply(server, entry.operation, kind, self.now - entry.queued_at);
-        let reported = Reported { try_id: entry.try_id, kind, bytes };
-        self.conclude(entry.request, entry.try_id, Outcome::Reply(kind), Some(reported));
-    }
-
-    /// A try that brought no reply.
-    pub(super) fn failed(&mut self, connection: usize, entry: &InFlight, failure: Failure) {
-        let server = self.connections[connection].server;
-        self.metrics.upstream_failure(server, failure);
-        self.conclude(entry.request, entry.try_id, Outcome::Failure(failure), None);
-    }
-}
-
-// --- join ---
-
-impl Shard {
-    fn conclude(&mut self, id: RequestId, try_id: TryId, outcome: Outcome, reported: Option<Reported<'_>>) {
-        let Some(request) = self.requests.find(id) else { return };
-        if request.done {
-            return;
-        }
-        if request.parent().is_some_and(|parent| self.requests.find(parent).is_none()) {
-            // The client is gone. Failing over on its behalf would only load servers.
-            return self.release(id);
-        }
-        let request = &mut self.requests[id];
-        let Some(place) = request.tries.iter().position(|open| *open == try_id) else { return };
-        request.tries.swap_remove(place);
-        let (step, keep) = self.resume(id, None, try_id, outcome);
-        if let Some(reported) = reported
-            && keep
-        {
-            let late = self.requests[id].late_mut();
-            let start = late.kept_bytes.len();
-            late.kept_bytes.extend_from_slice(reported.bytes);
-            let bytes = start..late.kept_bytes.len();
-            late.kept.push(KeptReply { try_id, kind: reported.kind, bytes });
-        }
-        if self.dispatches.is_empty() {
-            let nothing_to_send = Frame { head: &[], tail: &[], key: (0, 0), whole: false };
-            return self.settle(id, step, nothing_to_send, reported);
-        }
-        // A copy, because the request may be answered and its entry freed before all of this is done.
-        let mut kept = self.buffers.take();
-        let request = &self.requests[id];
-        kept.extend_from_slice(&request.frame);
-        let key = (request.key.start, request.key.end);
-        let frame = Frame { head: &kept, tail: &[], key, whole: request.frame_whole };
-        self.settle(id, step, frame, reported);
-        self.buffers.give(kept);
-    }
-
-    /// The request's time is up: every open try fails until the plan has decided.
-    pub(super) fn request_expired(&mut self, id: RequestId) {
-        while let Some(request) = self.requests.find(id)
-            && !request.done
-            && let Some(open) = request.tries.last().copied()
-        {
-            self.conclude(id, open, Outcome::Failure(Failure::DeadlineExceeded), None);
-        }
-    }
-
-    fn answer(&mut self, id: RequestId, source: Source<'_>, frame: Frame<'_>) {
-        match source {
-            Source::Bytes(kind, bytes) => {
-                self.count_answer(id, kind);
-                self.deliver(id, bytes);
-            }
-            Source::Kept(wanted) => {
-                let late = self.requests[id].late();
-                let kept = late.kept.iter().find(|kept| kept.try_id == wanted);
-                let kept = kept.expect("a plan answers with a reply that it had kept");
-                let kind = kept.kind;
-                let mut line = self.buffers.take();
-                line.extend_from_slice(&late.kept_bytes[kept.bytes.clone()]);
-                self.count_answer(id, kind);
-                self.deliver(id, &line);
-                self.buffers.give(line);
-            }
-            Source::Local(local) => {
-                self.metrics.answered_locally(local);
-                let mut text = self.buffers.take();
-                self.write_local_reply(&mut text, id, local, frame);
-                self.deliver(id, &text);
-                self.buffers.give(text);
-            }
-        }
-    }
-
-    fn count_answer(&mut self, id: RequestId, kind: ReplyKind) {
-        if let Some(operation) = self.requests[id].operation {
-            self.metrics.answered(operation, kind);
-        }
-    }
-
-    fn write_local_reply(&self, text: &mut Vec<u8>, id: RequestId, local: LocalReply, frame: Frame<'_>) {
-        let operation = self.requests[id].operation();
-        match local {
-            LocalReply::Router => match operation {
-                Operation::Version => text.extend_from_slice(VERSION_LINE),
-                Operation::Stats => self.write_stats(text, frame.head),
-                _ => text.extend_from_slice(b"OK\r\n"),
-            },
-            LocalReply::NotLocal => {
-                text.extend_from_slice(b"SERVER_ERROR keyway: LocalRoute cannot answer ");
-                text.extend_from_slice(operation.name().as_bytes());
-                text.extend_from_slice(b"\r\n");
-            }
-            LocalReply::NoHealthyServer => text.extend_from_slice(b"SERVER_ERROR keyway: no healthy server\r\n"),
-            LocalReply::Failed(failure) => {
-                text.extend_from_slice(b"SERVER_ERROR keyway: ");
-                text.extend_from_slice(failure.name().as_bytes());
-                text.extend_from_slice(b"\r\n");
-            }
-        }
-    }
-
-    fn write_stats(&self, text: &mut Vec<u8>, line: &[u8]) {
-        let arguments = line.strip_prefix(b"stats").unwrap_or(line).trim_ascii();
-        write_stats(text, arguments, self.stats.as_deref().unwrap_or(&StatsSummary::default()));
-    }
-}
-
-// --- deliver in order ---
-
-impl Shard {
-    /// Gives a request its answer. `bytes` is a whole reply; of a child that is an item, a lone END or an error line.
-    fn deliver(&mut self, id: RequestId, bytes: &[u8]) {
-        match self.requests[id].place {
-            Place::Session(session) => self.deliver_in_order(session, id, bytes),
-            Place::Child(parent) => self.deliver_to_parent(parent, id, bytes),
-            Place::Free => unreachable!("an entry in use has a place"),
-        }
-    }
-
-    fn deliver_in_order(&mut self, session_id: SessionId, id: RequestId, bytes: &[u8]) {
-        let request = &mut self.requests[id];
-        let bytes = if request.noreply { &[][..] } else { bytes };
-        request.done = true;
-        if let Some(operation) = request.operation {
-            self.metrics.request(operation, self.now - request.started_at);
-        }
-        let session = &mut self.sessions[session_id];
-        let gathered_bytes = if request.late_used() { request.late().gathered_bytes } else { 0 };
-        session.learn_reply_size(gathered_bytes + bytes.len());
-        if session.first != Some(id) {
-            session.answered_behind += 1;
-            session.held_bytes += bytes.len();
-            if !bytes.is_empty() {
-                let late = request.late_mut();
-                self.buffers.prepare(&mut late.reply, bytes.len());
-                late.reply.extend_from_slice(bytes);
-            }
-            // What is held behind a slow answer counts too: the flush looks whether it is too much.
-            return self.mark_session_dirty(session_id);
-        }
-        session.write_out(bytes, &mut self.buffers);
-        self.pop_answered(session_id);
-        self.mark_session_dirty(session_id);
-    }
-
-    /// Takes the answered requests off the head of a session's order; their replies leave. The head itself is answered.
-    fn pop_answered(&mut self, session_id: SessionId) {
-        let session = &mut self.sessions[session_id];
-        let Some(head) = session.first else { return };
-        session.first = self.requests[head].next;
-        session.waiting -= 1;
-        self.release(head);
-        // The requests behind it are only looked at when one of them has something to give: each look may miss the cache.
-        loop {
-            let session = &mut self.sessions[session_id];
-            let Some(first) = session.first else {
-                session.last = None;
-                return;
-            };
-            if session.held_bytes == 0 && session.answered_behind == 0 {
-                return;
-            }
-            let request = &mut self.requests[first];
-            if request.late_used() {
-                // Of a multi-key get that still waits, this is what it gathered so far; the rest follows it directly.
-                let late = request.late_mut();
-                session.held_bytes -= late.reply.len();
-                session.write_out(&late.reply, &mut self.buffers);
-                late.reply.clear();
-            }
-            if !request.done {
-                return;
-            }
-            session.answered_behind -= 1;
-            session.first = request.next;
-            session.waiting -= 1;
-            self.release(first);
-        }
-    }
-
-    fn deliver_to_parent(&mut self, parent: RequestId, child: RequestId, bytes: &[u8]) {
-        self.release(child);
-        // The parent is gone when its client is.
-        if self.requests.find(parent).is_none() {
-            return;
-        }
-        let Place::Session(session_id) = self.requests[parent].place else { unreachable!("parents have sessions") };
-        match bytes.first() {
-            Some(b'V') => {
-                let session = &mut self.sessions[session_id];
-                let late = self.requests[parent].late_mut();
-                late.gathered_bytes += bytes.len();
-                if session.first == Some(parent) {
-                    session.write_out(bytes, &mut self.buffers);
-                } else {
-                    session.held_bytes += bytes.len();
-                    self.buffers.prepare(&mut late.reply, bytes.len());
-                    late.reply.extend_from_slice(bytes);
-                }
-                self.mark_session_dirty(session_id);
-            }
-            Some(_) if bytes != b"END\r\n" => {
-                let error = &mut self.requests[parent].late_mut().error;
-                if error.is_empty() {
-                    error.extend_from_slice(bytes);
-                }
-            }
-            Some(_) | None => {}
-        }
-        self.child_settled(parent);
-    }
-
-    /// One key less to wait for; the last one ends the reply.
-    fn child_settled(&mut self, parent: RequestId) {
-        let request = &mut self.requests[parent];
-        request.late_mut().children -= 1;
-        if request.late().children > 0 {
-            return;
-        }
-        let Place::Session(session_id) = request.place else { unreachable!("parents have sessions") };
-        // What was gathered before the parent came first lies in `reply` and leaves with the end of it.
-        if request.late().error.is_empty() {
-            return self.deliver_in_order(session_id, parent, b"END\r\n");
-        }
-        let mut error = self.buffers.take();
-        error.extend_from_slice(&request.late().error);
-        self.deliver_in_order(session_id, parent, &error);
-        self.buffers.give(error);
-    }
-
-    /// Frees a request, and its table when that was its last.
-    pub(super) fn release(&mut self, id: RequestId) {
-        let table = self.requests[id].table as usize;
-        self.buffered_bytes -= self.requests[id].counted_frame_bytes();
-        let request = &mut self.requests[id];
-        self.buffers.take_back(&mut request.frame);
-        if request.late_used() {
-            self.buffers.take_back(&mut request.late_mut().reply);
-        }
-        self.requests.free(id);
-        self.table_released(table);
-    }
-}
-
-impl super::session::Session {
-    fn write_out(&mut self, bytes: &[u8], buffers: &mut super::buffers::Buffers) {
-        if bytes.is_empty() {
-            return;
-        }
-        if self.out.capacity() == 0 {
-            self.out = buffers.take();
-        }
-        self.out.extend_from_slice(bytes);
+        self.open_get = sent.parent.map(|parent| OpenGet { parent, line_bytes: sent.len() });
     }
 }
 
@@ -809,23 +535,14 @@ impl Request {
         }
     }
 
-    /// What the kept frame takes of the shard's budget.
-    pub(super) fn counted_frame_bytes(&self) -> usize {
-        counted_bytes(&self.frame)
-    }
-
-    fn parent(&self) -> Option<RequestId> {
+    pub(super) fn parent(&self) -> Option<RequestId> {
         match self.place {
             Place::Child(parent) => Some(parent),
-            Place::Session(_) | Place::Free => None,
+            Place::Session(_) | Place::Detached | Place::Free => None,
         }
     }
 
-    fn key_bytes(&self) -> &[u8] {
+    pub(super) fn key_bytes(&self) -> &[u8] {
         &self.frame[self.key.clone()]
     }
-}
-
-fn counted_bytes(frame: &[u8]) -> usize {
-    if frame.len() > UNCOUNTED_FRAME_BYTES { frame.len() } else { 0 }
 }

@@ -9,7 +9,6 @@ use super::slab::{Id, Recycle};
 use keyway_io_engine::Nanos;
 use keyway_policies::{Plan, TryId};
 use keyway_protocol::Operation;
-use keyway_protocol::memcached::text::ReplyKind;
 use smallvec::SmallVec;
 use std::ops::Range;
 
@@ -25,25 +24,16 @@ pub(crate) enum Place {
     Session(SessionId),
     /// One key of a multi-key get.
     Child(RequestId),
+    /// Nowhere any more: it was answered, or its client is gone, and its plan goes on for its effect.
+    Detached,
 }
 
-/// A reply that may still become the answer. Always a line: an item would have been the answer at once.
-pub(crate) struct KeptReply {
-    pub(crate) try_id: TryId,
-    pub(crate) kind: ReplyKind,
-    /// Where in `Late::kept_bytes` it lies.
-    pub(crate) bytes: Range<usize>,
-}
-
-/// What only requests need that wait behind others, keep replies or have several keys. Apart from the rest, so that the
+/// What only requests need that wait behind others or have several keys. Apart from the rest, so that the
 /// others never touch its memory.
 #[derive(Default)]
 pub(crate) struct Late {
     /// The bytes of the answer while older requests come first; for a parent, the items gathered so far.
     pub(crate) reply: Vec<u8>,
-    /// Replies that may still become the answer.
-    pub(crate) kept: Vec<KeptReply>,
-    pub(crate) kept_bytes: Vec<u8>,
     /// Of a parent: keys without an answer, plus one while keys are still being routed.
     pub(crate) children: usize,
     /// Of a parent: bytes of the items it was given so far.
@@ -86,6 +76,10 @@ pub(crate) struct Request {
     /// The key in `frame`.
     pub(crate) key: Range<usize>,
     pub(crate) deadline: Nanos,
+    /// A hash of the client's address.
+    pub(crate) client_hash: u64,
+    /// What of the shard's `buffered_bytes` is this request's.
+    pub(crate) counted_bytes: usize,
     /// What few requests need.
     late: Late,
 }
@@ -127,11 +121,10 @@ impl Recycle for Request {
         self.frame_whole = false;
         self.tries.clear();
         self.tries_made = 0;
+        self.counted_bytes = 0;
         if std::mem::take(&mut self.late_used) {
             recycle_buffer(&mut self.late.reply);
             recycle_buffer(&mut self.late.error);
-            recycle_buffer(&mut self.late.kept_bytes);
-            self.late.kept.clear();
             self.late.children = 0;
             self.late.gathered_bytes = 0;
         }

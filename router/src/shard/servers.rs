@@ -139,7 +139,7 @@ impl Shard {
             if connection.fifo.len() == connection.unsent {
                 return None;
             }
-            let expect = connection.fifo.front()?.expect();
+            let expect = connection.fifo.front()?.expect;
             if let Some(later) = connection.fifo.get(LOOK_AHEAD) {
                 self.requests.expect_soon(later.request);
             }
@@ -286,6 +286,16 @@ impl Shard {
         {
             self.late.pop();
             self.request_expired(RequestId::from_bits(request));
+        }
+        // What asks to be woken at once is woken in the next turn: nothing can go round here.
+        for _ in 0..self.wakes.len() {
+            match self.wakes.peek().copied() {
+                Some(Reverse((at, request, frame))) if at <= self.now => {
+                    self.wakes.pop();
+                    self.woken(RequestId::from_bits(request), frame);
+                }
+                Some(_) | None => break,
+            }
         }
         self.sweep_idle(io);
     }

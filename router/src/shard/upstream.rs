@@ -29,6 +29,8 @@ pub(crate) struct InFlight {
     pub(crate) request: RequestId,
     pub(crate) try_id: TryId,
     pub(crate) operation: Operation,
+    /// The shape of its reply.
+    pub(crate) expect: Expect,
     pub(crate) queued_at: Nanos,
     pub(crate) expires_at: Nanos,
     /// Of its key, where several may share a reply: tells which item is whose when the request is gone.
@@ -37,12 +39,6 @@ pub(crate) struct InFlight {
     pub(crate) shares_next: bool,
     /// Its part of a reply that several keys share was handed on already.
     pub(crate) delivered: bool,
-}
-
-impl InFlight {
-    pub(crate) fn expect(&self) -> Expect {
-        Expect::from_operation(self.operation)
-    }
 }
 
 /// FNV-1a in 32 bits: keys are short, and a collision only matters between a key and one whose request is gone.

@@ -1,19 +1,25 @@
 //! Route trees as mcrouter writes them, to a typed tree that refers to pools and servers by index.
 //!
-//! Owns the forms (object with `type`, `Type|argument`, a name, a list of children) and the defaults gomcrouter's file
-//! counts on. Never builds the arena (`table` does). Recursion and size are bounded: names that refer to each other
-//! can't go round in a circle or blow up.
+//! Owns the forms (object with `type`, `Type|argument`, a name, a list of children), names that stand for trees, and the
+//! defaults gomcrouter's file counts on. Each route's own keys are read in the file of its kind (`TYPES`). Never builds the
+//! arena (`table` does). Recursion and size are bounded: names that refer to each other can't go round in a circle or
+//! blow up.
+
+mod basic;
+mod types;
+
+pub use types::ROUTE_SECTIONS;
 
 use super::address::is_name;
 use super::error::{Faults, Path, Position, did_you_mean, seen};
-use super::keys::{
-    CHILDREN_ROUTE, LOCAL_ROUTE, NAME_FORM, OPERATION_SELECTOR_ROUTE, POOL_ROUTE, ROUTE_TYPES, Section,
-    UNSUPPORTED_ROUTE_TYPES, is_named,
-};
+use super::keys::NAME_FORM;
 use super::pools::Pool;
 use super::reader::{Map, entries};
-use super::tree::{Entry, Node, Value};
-use keyway_protocol::Operation;
+use super::tree::{Node, Value};
+use keyway_policies::RouteNode;
+use keyway_policies::routes::default::Default;
+use keyway_policies::routes::local::Local;
+use types::{RouteType, Short, UNSUPPORTED_ROUTE_TYPES, type_names, type_of};
 
 /// Most named routes.
 pub const MAX_ROUTES: usize = 1000;
@@ -25,7 +31,7 @@ pub const MAX_ROUTE_NODES: usize = 100_000;
 pub const MAIN_ROUTE: &str = "main";
 
 /// A named tree.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct NamedRoute {
     /// The configured name.
     pub name: String,
@@ -34,23 +40,10 @@ pub struct NamedRoute {
 }
 
 /// A route of the tree. Pools and servers are indices into `Config::pools` and their servers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Route {
-    /// One route per operation.
-    OperationSelector {
-        /// The operations that have one; none twice.
-        policies: Vec<(Operation, Route)>,
-        /// For the others.
-        default: Box<Route>,
-    },
-    /// All children at once.
-    AllFastest(Vec<Route>),
-    /// One child after the other.
-    MissFailover(Vec<Route>),
-    /// The first child that can be used.
-    Default(Vec<Route>),
-    /// The router itself.
-    Local,
+    /// A route of the tree's own kinds over children, in the order its file in `keyway_policies::routes` gives.
+    Node(RouteNode, Vec<Route>),
     /// The server of a pool that the hash gives.
     Pool {
         /// Which pool.
@@ -65,34 +58,20 @@ pub enum Route {
     },
 }
 
-/// The routes with children, by their word.
-#[derive(Clone, Copy)]
-enum Joined {
-    AllFastest,
-    MissFailover,
-    Default,
-}
-
-impl Joined {
-    fn of(word: &str) -> Option<Joined> {
-        match word {
-            "AllFastestRoute" => Some(Joined::AllFastest),
-            "MissFailoverRoute" => Some(Joined::MissFailover),
-            "DefaultRoute" => Some(Joined::Default),
-            _ => None,
-        }
+impl Route {
+    /// A route without children.
+    pub fn leaf(route: impl Into<RouteNode>) -> Route {
+        Route::Node(route.into(), Vec::new())
     }
 
-    /// mcrouter's rule: with one child it is that child.
-    fn over(self, mut children: Vec<Route>) -> Option<Route> {
-        if children.len() <= 1 {
-            return children.pop();
+    /// A route over children. mcrouter's rule for joins: with one child it is that child. None without children.
+    pub fn over(route: impl Into<RouteNode>, mut children: Vec<Route>) -> Option<Route> {
+        let route = route.into();
+        match children.len() {
+            0 => None,
+            1 if route.is_its_only_child() => children.pop(),
+            _ => Some(Route::Node(route, children)),
         }
-        Some(match self {
-            Joined::AllFastest => Route::AllFastest(children),
-            Joined::MissFailover => Route::MissFailover(children),
-            Joined::Default => Route::Default(children),
-        })
     }
 }
 
@@ -108,7 +87,8 @@ pub(super) fn read_routes(node: &Node, path: &Path<'_>, pools: &[Pool], faults: 
         faults.at(node.position, path, format!("{} routes", named.len()), format!("1 to {MAX_ROUTES}"));
         return Vec::new();
     }
-    let mut reader = Reader { pools, named, following: Vec::new(), nodes: 0, faults };
+    let handles = named.iter().map(|entry| (entry.key.as_str(), &entry.value)).collect();
+    let mut reader = Reader { pools, named: handles, following: Vec::new(), nodes: 0, faults };
     let mut routes = Vec::with_capacity(named.len());
     for entry in named {
         let path = Path::Key(path, &entry.key);
@@ -118,7 +98,7 @@ pub(super) fn read_routes(node: &Node, path: &Path<'_>, pools: &[Pool], faults: 
         }
         reader.following.push(&entry.key);
         // A route with faults is kept under its name, so that listeners which name it aren't called wrong too.
-        let route = reader.single(&entry.value, &path, 0).unwrap_or(Route::Local);
+        let route = reader.single(&entry.value, &path, 0).unwrap_or_else(|| Route::leaf(Local));
         reader.following.clear();
         routes.push(NamedRoute { name: entry.key.clone(), route });
     }
@@ -127,23 +107,25 @@ pub(super) fn read_routes(node: &Node, path: &Path<'_>, pools: &[Pool], faults: 
 
 /// Reads `route`: the only tree.
 pub(super) fn read_route(node: &Node, path: &Path<'_>, pools: &[Pool], faults: &mut Faults) -> NamedRoute {
-    let mut reader = Reader { pools, named: &[], following: Vec::new(), nodes: 0, faults };
-    let route = reader.single(node, path, 0).unwrap_or(Route::Local);
+    let mut reader = Reader { pools, named: Vec::new(), following: Vec::new(), nodes: 0, faults };
+    let route = reader.single(node, path, 0).unwrap_or_else(|| Route::leaf(Local));
     NamedRoute { name: MAIN_ROUTE.to_owned(), route }
 }
 
-struct Reader<'a> {
+/// Reads trees, with what is common to all of them.
+pub(super) struct Reader<'a> {
     pools: &'a [Pool],
-    named: &'a [Entry],
+    /// Trees by name.
+    named: Vec<(&'a str, &'a Node)>,
     /// Names being read, outermost first.
     following: Vec<&'a str>,
     nodes: usize,
-    faults: &'a mut Faults,
+    pub(super) faults: &'a mut Faults,
 }
 
 impl<'a> Reader<'a> {
     /// One route where one is needed. `None` after a fault.
-    fn single(&mut self, node: &'a Node, path: &Path<'_>, depth: usize) -> Option<Route> {
+    pub(super) fn single(&mut self, node: &'a Node, path: &Path<'_>, depth: usize) -> Option<Route> {
         self.count(node.position, path, depth, 1)?;
         match &node.value {
             Value::Map(_) => self.object(node, path, depth),
@@ -166,7 +148,13 @@ impl<'a> Reader<'a> {
     }
 
     /// The routes in child position: a list's items one after the other, `Pool|name` as one per server.
-    fn children(&mut self, node: &'a Node, path: &Path<'_>, depth: usize, out: &mut Vec<Route>) -> Option<()> {
+    pub(super) fn children(
+        &mut self,
+        node: &'a Node,
+        path: &Path<'_>,
+        depth: usize,
+        out: &mut Vec<Route>,
+    ) -> Option<()> {
         match (&node.value, node.text()) {
             (Value::List(items), _) => {
                 self.count(node.position, path, depth, 1)?;
@@ -188,106 +176,63 @@ impl<'a> Reader<'a> {
     fn object(&mut self, node: &'a Node, path: &Path<'_>, depth: usize) -> Option<Route> {
         let entries = entries(node, path, self.faults)?;
         let Some(kind) = entries.iter().find(|entry| entry.key == "type") else {
-            let allowed = format!("{{type: ...}} with one of {}", ROUTE_TYPES.join(", "));
+            let allowed = format!("{{type: ...}} with one of {}", type_names().join(", "));
             return self.fault(node.position, path, "type is missing".to_owned(), allowed);
         };
         let kind_path = Path::Key(path, "type");
         let Some(word) = kind.value.text() else {
             let problem = format!("{} where a route's type is needed", kind.value.seen());
-            return self.fault(kind.value.position, &kind_path, problem, ROUTE_TYPES.join(", "));
+            return self.fault(kind.value.position, &kind_path, problem, type_names().join(", "));
         };
-        let map = |section: &'static Section, faults: &mut Faults| Map::read(node, section, path, faults);
-        match (word, Joined::of(word)) {
-            (_, Some(joined)) => {
-                let map = map(&CHILDREN_ROUTE, self.faults);
-                let Some(node) = map.find("children") else {
-                    return joined.over(self.only_pool(word, "children", node.position, path)?);
-                };
-                let children_path = Path::Key(path, "children");
-                let mut children = Vec::new();
-                self.children(node, &children_path, depth + 1, &mut children)?;
-                if children.is_empty() {
-                    let allowed = "at least one route".to_owned();
-                    return self.fault(node.position, &children_path, "no children".to_owned(), allowed);
-                }
-                joined.over(children)
+        match type_of(word) {
+            Some(kind) => {
+                let map = Map::read(node, kind.section, path, self.faults);
+                (kind.read)(self, &map, depth)
             }
-            ("OperationSelectorRoute", _) => {
-                let map = map(&OPERATION_SELECTOR_ROUTE, self.faults);
-                self.operation_selector(&map, depth)
-            }
-            ("PoolRoute", _) => {
-                let map = map(&POOL_ROUTE, self.faults);
-                map.required("pool", self.faults);
-                let (name, node) = map.given_text("pool", self.faults)?;
-                let pool = self.pool(name, node.position, &Path::Key(path, "pool"))?;
-                Some(Route::Pool { pool })
-            }
-            ("LocalRoute", _) => {
-                map(&LOCAL_ROUTE, self.faults);
-                Some(Route::Local)
-            }
-            (word, None) => self.unknown_type(word, kind.value.position, &kind_path),
+            None => self.unknown_type(word, kind.value.position, &kind_path),
         }
     }
 
-    fn operation_selector(&mut self, map: &Map<'a, '_>, depth: usize) -> Option<Route> {
-        let mut good = Some(());
-        let mut policies: Vec<(Operation, Route)> = Vec::new();
-        if let Some(node) = map.find("operation_policies") {
-            let path = Path::Key(map.path, "operation_policies");
-            for entry in entries(node, &path, self.faults)? {
-                let path = Path::Key(&path, &entry.key);
-                let Some(operation) = Operation::ALL.into_iter().find(|o| is_named(o.name(), &entry.key)) else {
-                    let names = Operation::ALL.map(Operation::name);
-                    let near = did_you_mean(&entry.key, names);
-                    good = self.fault(entry.position, &path, format!("unknown operation{near}"), names.join(", "));
-                    continue;
-                };
-                if policies.iter().any(|(known, _)| *known == operation) {
-                    let problem = format!("{} is given twice", seen(&entry.key));
-                    good = self.fault(entry.position, &path, problem, String::new());
-                    continue;
-                }
-                match self.single(&entry.value, &path, depth + 1) {
-                    Some(route) => policies.push((operation, route)),
-                    None => good = None,
-                }
-            }
-        }
-        let default = match map.find("default_policy") {
-            Some(node) => self.single(node, &Path::Key(map.path, "default_policy"), depth + 1)?,
-            // gomcrouter's rule for operations without a policy.
-            None => Joined::Default.over(self.only_pool(
-                "OperationSelectorRoute",
-                "default_policy",
-                map.position,
-                map.path,
-            )?)?,
+    /// The route under a key of a route; a fault when it isn't given.
+    pub(super) fn child(&mut self, map: &Map<'a, '_>, key: &str, depth: usize) -> Option<Route> {
+        let node = map.required(key, self.faults)?;
+        self.single(node, &Path::Key(map.path, key), depth + 1)
+    }
+
+    /// The routes under `children`; each server of the only pool when it isn't given.
+    pub(super) fn children_of(&mut self, kind: &str, map: &Map<'a, '_>, depth: usize) -> Option<Vec<Route>> {
+        let Some(node) = map.find("children") else {
+            return self.only_pool(kind, "children", map.position, map.path);
         };
-        good?;
-        Some(Route::OperationSelector { policies, default: Box::new(default) })
+        let path = Path::Key(map.path, "children");
+        let mut children = Vec::new();
+        self.children(node, &path, depth + 1, &mut children)?;
+        if children.is_empty() {
+            return self.fault(node.position, &path, "no children".to_owned(), "at least one route".to_owned());
+        }
+        Some(children)
     }
 
     /// `Type|argument`, a bare type, or a name.
     fn short(&mut self, text: &'a str, at: Position, path: &Path<'_>, depth: usize) -> Option<Route> {
         self.count(at, path, depth, 1)?;
         let Some((word, argument)) = text.split_once('|') else { return self.bare(text, at, path, depth) };
-        match (word, Joined::of(word)) {
-            (_, Some(joined)) => {
+        if word == "Pool" {
+            let allowed = format!("PoolRoute|{}, or a route with children", seen(argument).trim_matches('`'));
+            return self.fault(at, path, format!("{} is a list of servers, not a route", seen(text)), allowed);
+        }
+        let Some(RouteType { short, .. }) = type_of(word) else { return self.unknown_type(word, at, path) };
+        match short {
+            Short::Children(join) | Short::Child(join) => {
                 let mut children = Vec::new();
                 self.short_children(argument, at, path, depth + 1, &mut children)?;
-                joined.over(children)
+                join(children)
             }
-            ("PoolRoute", _) => self.pool(argument, at, path).map(|pool| Route::Pool { pool }),
-            ("Pool", _) => {
-                let allowed = format!("PoolRoute|{}, or a route with children", seen(argument).trim_matches('`'));
-                self.fault(at, path, format!("{} is a list of servers, not a route", seen(text)), allowed)
-            }
-            ("LocalRoute" | "OperationSelectorRoute", _) => {
+            Short::Text(make) => Some(make(argument)),
+            Short::Pool => self.pool(argument, at, path).map(|pool| Route::Pool { pool }),
+            Short::Alone(_) | Short::OnlyPool | Short::None => {
                 self.fault(at, path, format!("{word} takes no argument; seen {}", seen(text)), String::new())
             }
-            (word, None) => self.unknown_type(word, at, path),
         }
     }
 
@@ -312,38 +257,43 @@ impl<'a> Reader<'a> {
 
     /// A word alone: a type without arguments, or the name of another tree.
     fn bare(&mut self, word: &'a str, at: Position, path: &Path<'_>, depth: usize) -> Option<Route> {
-        match (word, Joined::of(word)) {
-            (_, Some(joined)) => joined.over(self.only_pool(word, "children", at, path)?),
-            ("LocalRoute", _) => Some(Route::Local),
-            ("OperationSelectorRoute", _) => Joined::Default.over(self.only_pool(word, "default_policy", at, path)?),
-            ("PoolRoute", _) => {
-                self.fault(at, path, "PoolRoute lacks its pool".to_owned(), self.pool_names("PoolRoute|"))
-            }
-            (name, None) => {
-                let named = self.named;
-                match named.iter().find(|entry| entry.key == name) {
-                    Some(entry) => self.follow(entry, at, path, depth),
-                    None => self.unknown_type(name, at, path),
+        if let Some(RouteType { short, .. }) = type_of(word) {
+            return match short {
+                Short::Children(join) => join(self.only_pool(word, "children", at, path)?),
+                Short::OnlyPool => Route::over(Default, self.only_pool(word, "default_policy", at, path)?),
+                Short::Alone(make) => Some(make()),
+                Short::Text(make) => Some(make("")),
+                Short::Pool => {
+                    let allowed = self.pool_names("PoolRoute|");
+                    self.fault(at, path, "PoolRoute lacks its pool".to_owned(), allowed)
                 }
-            }
+                Short::Child(_) | Short::None => {
+                    let allowed = format!("{{type: {word}, ...}}");
+                    self.fault(at, path, format!("{word} alone says too little"), allowed)
+                }
+            };
+        }
+        match self.named.iter().find(|(name, _)| *name == word).copied() {
+            Some((name, node)) => self.follow(name, node, at, path, depth),
+            None => self.unknown_type(word, at, path),
         }
     }
 
     /// The tree another name stands for.
-    fn follow(&mut self, entry: &'a Entry, at: Position, path: &Path<'_>, depth: usize) -> Option<Route> {
-        if self.following.contains(&entry.key.as_str()) {
-            let round = format!("{} leads back to itself through {}", seen(&entry.key), self.following.join(", "));
+    fn follow(&mut self, name: &'a str, node: &'a Node, at: Position, path: &Path<'_>, depth: usize) -> Option<Route> {
+        if self.following.contains(&name) {
+            let round = format!("{} leads back to itself through {}", seen(name), self.following.join(", "));
             return self.fault(at, path, round, String::new());
         }
-        self.following.push(&entry.key);
+        self.following.push(name);
         let routes = Path::Key(&Path::Top, "routes");
-        let route = self.single(&entry.value, &Path::Key(&routes, &entry.key), depth + 1);
+        let route = self.single(node, &Path::Key(&routes, name), depth + 1);
         self.following.pop();
         route
     }
 
     /// The servers of the only pool: what a route means that doesn't say where to.
-    fn only_pool(&mut self, word: &str, key: &str, at: Position, path: &Path<'_>) -> Option<Vec<Route>> {
+    pub(super) fn only_pool(&mut self, word: &str, key: &str, at: Position, path: &Path<'_>) -> Option<Vec<Route>> {
         match self.pools.len() {
             1 => self.servers(0, at, path),
             0 => self.fault(at, path, format!("{word} needs {key}, as there is no pool"), String::new()),
@@ -354,14 +304,14 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn servers(&mut self, pool: usize, at: Position, path: &Path<'_>) -> Option<Vec<Route>> {
+    pub(super) fn servers(&mut self, pool: usize, at: Position, path: &Path<'_>) -> Option<Vec<Route>> {
         let servers = self.pools[pool].servers.len();
         self.count(at, path, 0, servers)?;
         // None means the pool has faults of its own, and they are noted.
         (servers > 0).then(|| (0..servers).map(|server| Route::Server { pool, server }).collect())
     }
 
-    fn pool(&mut self, name: &str, at: Position, path: &Path<'_>) -> Option<usize> {
+    pub(super) fn pool(&mut self, name: &str, at: Position, path: &Path<'_>) -> Option<usize> {
         let found = self.pools.iter().position(|pool| pool.name == name);
         if found.is_none() {
             let near = did_you_mean(name, self.pools.iter().map(|pool| pool.name.as_str()));
@@ -371,14 +321,14 @@ impl<'a> Reader<'a> {
     }
 
     fn unknown_type<T>(&mut self, word: &str, at: Position, path: &Path<'_>) -> Option<T> {
-        let names = || self.named.iter().map(|entry| entry.key.as_str());
-        let allowed: Vec<&str> = ROUTE_TYPES.into_iter().chain(names()).take(40).collect();
+        let names = || self.named.iter().map(|(name, _)| *name);
+        let allowed: Vec<&str> = type_names().into_iter().chain(names()).take(80).collect();
         let problem = if UNSUPPORTED_ROUTE_TYPES.contains(&word) {
             format!("{word} isn't supported by this version")
         } else if self.pools.iter().any(|pool| pool.name == word) {
             format!("{} is a pool, not a route, did you mean PoolRoute|{word}?", seen(word))
         } else {
-            format!("unknown route {}{}", seen(word), did_you_mean(word, ROUTE_TYPES.into_iter().chain(names())))
+            format!("unknown route {}{}", seen(word), did_you_mean(word, type_names().into_iter().chain(names())))
         };
         self.fault(at, path, problem, allowed.join(", "))
     }
@@ -399,12 +349,12 @@ impl<'a> Reader<'a> {
         Some(())
     }
 
-    fn fault<T>(&mut self, at: Position, path: &Path<'_>, problem: String, allowed: String) -> Option<T> {
+    pub(super) fn fault<T>(&mut self, at: Position, path: &Path<'_>, problem: String, allowed: String) -> Option<T> {
         self.faults.at(at, path, problem, allowed);
         None
     }
 }
 
 fn is_type(word: &str) -> bool {
-    ROUTE_TYPES.contains(&word) || UNSUPPORTED_ROUTE_TYPES.contains(&word)
+    type_of(word).is_some() || UNSUPPORTED_ROUTE_TYPES.contains(&word)
 }
