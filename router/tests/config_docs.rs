@@ -39,9 +39,31 @@ fn table(section: &Section) -> String {
     table
 }
 
+/// The docs with every table as the code has it, those that lack one behind the rest. What `KEYWAY_WRITE_DOCS=1` writes.
+fn with_tables(docs: &str) -> String {
+    let mut written = docs.to_owned();
+    for section in SECTIONS.into_iter().chain(ROUTE_SECTIONS) {
+        let marker = format!("<!-- keys: {} -->\n", section.name);
+        match written.find(&marker) {
+            Some(at) => {
+                let start = at + marker.len();
+                let blank = written[start..].len() - written[start..].trim_start_matches('\n').len();
+                let end = written[start + blank..].find("\n\n").map_or(written.len(), |end| start + blank + end);
+                written.replace_range(start + blank..end, table(section).trim_end());
+            }
+            None => written += &format!("\n### {}\n\n{marker}\n{}", section.name, table(section)),
+        }
+    }
+    written
+}
+
 #[test]
 fn every_table_of_keys_in_the_docs_is_the_one_in_the_code() {
     let docs = text(&root().join("docs/configuration.md"));
+    if std::env::var_os("KEYWAY_WRITE_DOCS").is_some() {
+        std::fs::write(root().join("docs/configuration.md"), with_tables(&docs)).expect("the docs can be written");
+        return;
+    }
     let mut documented = BTreeSet::new();
     for part in docs.split("<!-- keys: ").skip(1) {
         let (name, rest) = part.split_once(" -->\n").expect("a marker ends with -->");
