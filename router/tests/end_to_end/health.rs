@@ -141,3 +141,42 @@ fn beyond_its_threshold_a_pool_asks_servers_that_are_down() {
     assert_eq!(get(0), "END\r\n");
     assert!(get(1).starts_with("VALUE "));
 }
+
+#[test]
+fn an_ejected_server_gets_its_keys_back_by_and_by() {
+    let mut servers = [Memcached::start(), Memcached::start()];
+    let addresses = servers.each_ref().map(|server| format!("\"{}\"", server.address())).join(", ");
+    // So slow that the first tenth is all there is while the test runs.
+    let keyway = Keyway::start(&full_file(&format!(
+        "pools: {{web: {{servers: [{addresses}], on_down: rehash, slow_start_ms: 3600000}}}}\n\
+         health: {{interval_ms: 200}}\nshards: 2\nroute: PoolRoute|web"
+    )));
+    proven(&keyway, &servers.each_ref());
+    let mut client = keyway.client();
+    let keys: Vec<String> = (0..1000).map(|number| format!("key-{number}")).collect();
+    let mut set_all = || {
+        for key in &keys {
+            client.set(key, key);
+        }
+    };
+    set_all();
+    let home = servers[0].stat("curr_items");
+    assert!(home > 300, "{home} of 1000 keys");
+    servers[0].kill();
+    keyway.metric_becomes("keyway_pool_servers_left_out{pool=\"web\"}", 1.0);
+    set_all();
+    assert_eq!(servers[1].stat("curr_items"), 1000);
+    servers[0].restart();
+    keyway.metric_becomes("keyway_pool_servers_left_out{pool=\"web\"}", 0.0);
+    set_all();
+    let back = servers[0].stat("curr_items");
+    assert!((home / 50..home / 4).contains(&back), "{back} of {home} keys are a tenth");
+    // The same ones each time.
+    set_all();
+    assert_eq!(servers[0].stat("curr_items"), back);
+    let mut client = keyway.client();
+    for key in &keys {
+        assert_eq!(client.get(key).as_deref(), Some(key.as_bytes()));
+    }
+    assert_eq!(keyway.metrics().find("keyway_health_events_total{event=\"returns\"}"), Some(1.0));
+}
