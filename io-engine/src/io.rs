@@ -8,7 +8,7 @@
 //!   a send that was in flight;
 //! * no `Handler` method is called from inside an `Io` method.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 /// Monotonic time in nanoseconds since the engine was made. Constant within a turn's events.
@@ -147,6 +147,11 @@ pub trait Io {
 
     /// Stops accepting on all listeners (drain). Connections already made stay.
     fn stop_accepting(&mut self);
+
+    /// The address of the peer of `conn`, where it is open and has one: a Unix socket's hasn't.
+    fn peer_ip(&mut self, _conn: Conn) -> Option<IpAddr> {
+        None
+    }
 
     /// What was counted so far. An engine that counts nothing keeps this.
     fn counters(&self) -> EngineCounters {

@@ -11,6 +11,15 @@ use world::{Event, World, buffers, pattern};
 const STUCK_BYTES: usize = 64 << 20;
 
 #[test]
+fn the_peer_of_an_open_connection_is_known() {
+    let (mut world, address) = World::listening(buffers(8, 4096));
+    let (_client, conn) = world.client(address);
+    assert_eq!(world.io().peer_ip(conn), Some([127, 0, 0, 1].into()));
+    world.io().close(conn, Closing::Now);
+    assert_eq!(world.io().peer_ip(conn), None, "it is closed");
+}
+
+#[test]
 fn a_large_send_to_a_slow_reader_arrives_whole() {
     let (mut world, address) = World::listening(buffers(8, 4096));
     let (mut client, conn) = world.client(address);

@@ -14,11 +14,12 @@ use crate::io::{
 };
 use io_uring::types::Fd;
 use io_uring::{opcode, squeue};
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use std::collections::VecDeque;
 use std::io;
 use std::marker::PhantomData;
-use std::os::fd::{IntoRawFd, RawFd};
+use std::net::IpAddr;
+use std::os::fd::{BorrowedFd, IntoRawFd, RawFd};
 use std::time::Instant;
 
 /// How long a lingering close waits for its send in flight, before the peer counts as gone.
@@ -359,6 +360,14 @@ impl Io for RingIo {
 
     fn stop_accepting(&mut self) {
         self.stop_listening();
+    }
+
+    fn peer_ip(&mut self, conn: Conn) -> Option<IpAddr> {
+        let slot = self.connections.alive(conn).filter(|slot| slot.phase == Phase::Open)?;
+        // SAFETY: an open slot's descriptor stays open at least as long as the slot is borrowed.
+        let descriptor = unsafe { BorrowedFd::borrow_raw(slot.fd) };
+        let peer = SockRef::from(&descriptor).peer_addr().ok()?;
+        peer.as_socket().map(|address| address.ip())
     }
 
     fn counters(&self) -> EngineCounters {

@@ -33,10 +33,12 @@ impl Shard {
         let id = self.sessions.take();
         self.sessions_made = self.sessions_made.wrapping_add(1);
         let parser = RequestParser::new(self.text_limits());
+        let address_hash = io.peer_ip(conn).map_or(0, hash_of_address);
         self.sessions[id] = Session {
             conn: Some(conn),
             listener: listener.0,
             number: self.sessions_made,
+            address_hash,
             parser: Some(parser),
             heard_at: self.now,
             // Nothing is known of its values yet: so many replies are asked for until some is.
@@ -272,4 +274,13 @@ impl Shard {
             }
         }
     }
+}
+
+/// A hash of a client's address that is the same on every host and in every run, and differs in all bits.
+fn hash_of_address(address: std::net::IpAddr) -> u64 {
+    let bytes = match address {
+        std::net::IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        std::net::IpAddr::V6(address) => address.octets(),
+    };
+    xxhash_rust::xxh3::xxh3_64(&bytes)
 }

@@ -201,6 +201,7 @@ impl Shard {
         request.place = place;
         request.operation = operation;
         request.session_number = session.number;
+        request.client_hash = session.address_hash;
         request.table = self.current as u32;
         request.route = state.table.listener_routes[usize::from(session.listener)] as u32;
         request.started_at = self.now;

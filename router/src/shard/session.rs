@@ -33,6 +33,8 @@ pub(crate) struct Session {
     /// Counts sessions of this shard; picks the connection to each server, so that one client's requests to one
     /// server keep their order.
     pub(crate) number: u32,
+    /// A hash of the client's address without its port; 0 where it has none.
+    pub(crate) address_hash: u64,
     /// Bytes read and not consumed: a frame not whole yet, or input held back by a limit.
     pub(crate) pending: Input,
     /// The parser's place in `pending`; made at accept.
