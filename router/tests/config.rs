@@ -281,6 +281,34 @@ fn routes_are_written_as_mcrouter_writes_them() {
 }
 
 #[test]
+fn routes_have_names_of_their_own() {
+    let all = || vec![server(0, 0), server(0, 1)];
+    let check = |routes: &str, wanted: Route| {
+        let yaml = format!("pools: {{web: {{servers: ['a:1', 'b:2']}}}}\n{routes}\n");
+        assert_eq!(good(&yaml).routes[0].route, wanted, "{yaml}");
+    };
+    check("named_handles: {a: AllFastestRoute|Pool|web}\nroute: a", over(AllFastest, all()));
+    check(
+        "named_handles: [{type: AllFastestRoute, name: a, children: Pool|web}]\nroute: DefaultRoute|a",
+        over(AllFastest, all()),
+    );
+    check(
+        "route: {type: OperationSelectorRoute, operation_policies: {get: {type: LocalRoute, name: l}}, default_policy: l}",
+        selector(vec![(Operation::Get, leaf())], leaf()),
+    );
+    check("namedHandles: {a: b, b: PoolRoute|web}\nroutes: {main: a}", Route::Pool { pool: 0 });
+    let refused = |routes: &str, wanted: &[&str]| {
+        check_faults(&format!("pools: {{web: {{servers: ['a:1', 'b:2']}}}}\n{routes}\n"), wanted);
+    };
+    refused(
+        "route: {type: DefaultRoute, children: [{type: LocalRoute, name: x}, {type: LocalRoute, name: ^x}]}",
+        &["two routes are called `x`; the first is in line 2"],
+    );
+    refused("named_handles: {^LocalRoute: LocalRoute}\nroute: LocalRoute", &["`LocalRoute` is no good name"]);
+    refused("named_handles: [^LocalRoute]\nroute: LocalRoute", &["named_handles[0]: a route without a name"]);
+}
+
+#[test]
 fn faults_of_values() {
     let check = |pool: &str, wanted: &[&str]| {
         check_faults(&format!("route: LocalRoute\npools:\n  web:\n    {pool}\n"), wanted);
@@ -474,9 +502,9 @@ fn faults_of_the_rest() {
     check("batching: {mode: off, batch: ^9}", &["batching.batch: has an effect with mode fixed only"]);
     check("orderedPool: ^['a:1']\npools: {}", &["ordered_pool: can't stand beside pools"]);
     check(
-        "^named_handles: []\n^limit: {}",
+        "^cluster: []\n^limit: {}",
         &[
-            "named_handles: isn't supported by this version (allowed: listeners, pools,",
+            "cluster: isn't supported by this version (allowed: listeners, pools,",
             "limit: unknown key, did you mean limits? (allowed: listeners,",
         ],
     );

@@ -75,6 +75,11 @@ pub enum Default {
 }
 
 impl Section {
+    /// True for a route's object.
+    pub(super) fn is_route(&self) -> bool {
+        self.keys.first().is_some_and(|key| key.name == TYPE.name)
+    }
+
     /// The key of that exact snake_case name. For names in our code, not in a file: panics when there is none.
     pub fn key(&self, name: &str) -> &'static Key {
         match self.keys.iter().find(|key| key.name == name) {
@@ -196,6 +201,13 @@ pub static TOP: Section = Section {
         ),
         shape("routes", "map of name to route", ROUTE_FORMS, Default::Said("none"), "Several route trees, by name."),
         shape(
+            "named_handles",
+            "map of name to route, or list of routes with a `name`",
+            ROUTE_FORMS,
+            Default::Said("none"),
+            "Routes that others refer to by name. Any route's object may also have a `name` where it stands.",
+        ),
+        shape(
             "shards",
             "number or `auto`",
             "auto, 1 to 1024",
@@ -210,7 +222,7 @@ pub static TOP: Section = Section {
         shape("dns", "map", "", Default::Said("see there"), "How servers' names are resolved."),
         shape("embedded", "map", "", Default::Said("see there"), "The servers inside this process (`embedded:name`)."),
     ],
-    unsupported: &["macros", "named_handles", "cluster", "clusters", "tls", "<<"],
+    unsupported: &["macros", "cluster", "clusters", "tls", "<<"],
 };
 
 /// A listener.

@@ -210,6 +210,7 @@ fn read_all_pools(top: &Map<'_, '_>, overrides: &Overrides, faults: &mut Faults)
 fn read_all_routes(top: &Map<'_, '_>, pools: &[Pool], faults: &mut Faults) -> Vec<NamedRoute> {
     let route_path = Path::Key(top.path, "route");
     let routes_path = Path::Key(top.path, "routes");
+    let handles = top.find("named_handles");
     let was_good = faults.is_empty();
     let (routes, position) = match (top.find("route"), top.find("routes")) {
         (None, None) => {
@@ -217,12 +218,12 @@ fn read_all_routes(top: &Map<'_, '_>, pools: &[Pool], faults: &mut Faults) -> Ve
             faults.at(top.position, top.path, "route is missing".to_owned(), allowed);
             return Vec::new();
         }
-        (Some(node), None) => (vec![routes::read_route(node, &route_path, pools, faults)], node.position),
-        (None, Some(node)) => (routes::read_routes(node, &routes_path, pools, faults), node.position),
+        (Some(node), None) => (vec![routes::read_route(node, &route_path, handles, pools, faults)], node.position),
+        (None, Some(node)) => (routes::read_routes(node, &routes_path, handles, pools, faults), node.position),
         (Some(node), Some(routes)) => {
             let problem = "can't stand beside routes".to_owned();
             faults.at(node.position, route_path, problem, "one of the two".to_owned());
-            (routes::read_routes(routes, &routes_path, pools, faults), routes.position)
+            (routes::read_routes(routes, &routes_path, handles, pools, faults), routes.position)
         }
     };
     // The arena has bounds of its own. They are tried now, so that a table can be built later without a way to fail.

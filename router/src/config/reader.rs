@@ -23,6 +23,10 @@ impl<'n, 'p> Map<'n, 'p> {
         let Some(entries) = entries(node, path, faults) else { return map };
         let mut positions: Vec<(&'static Key, Position)> = Vec::new();
         for entry in entries {
+            // Any route may have a name, which `routes::names` reads.
+            if entry.key == "name" && section.is_route() {
+                continue;
+            }
             let Some(key) = section.key_of(&entry.key) else {
                 unknown_key(entry, section, path, faults);
                 continue;

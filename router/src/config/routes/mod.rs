@@ -6,6 +6,7 @@
 //! blow up.
 
 mod basic;
+mod names;
 mod types;
 
 pub use types::ROUTE_SECTIONS;
@@ -76,7 +77,13 @@ impl Route {
 }
 
 /// Reads `routes`: a map of ours.
-pub(super) fn read_routes(node: &Node, path: &Path<'_>, pools: &[Pool], faults: &mut Faults) -> Vec<NamedRoute> {
+pub(super) fn read_routes(
+    node: &Node,
+    path: &Path<'_>,
+    handles: Option<&Node>,
+    pools: &[Pool],
+    faults: &mut Faults,
+) -> Vec<NamedRoute> {
     if let Value::List(_) = node.value {
         let problem = "a list, mcrouter's form with prefixes, isn't supported by this version".to_owned();
         faults.at(node.position, path, problem, "a map of name to route".to_owned());
@@ -87,8 +94,9 @@ pub(super) fn read_routes(node: &Node, path: &Path<'_>, pools: &[Pool], faults: 
         faults.at(node.position, path, format!("{} routes", named.len()), format!("1 to {MAX_ROUTES}"));
         return Vec::new();
     }
-    let handles = named.iter().map(|entry| (entry.key.as_str(), &entry.value)).collect();
-    let mut reader = Reader { pools, named: handles, following: Vec::new(), nodes: 0, faults };
+    let mut known = named.iter().map(|entry| (entry.key.as_str(), &entry.value)).collect();
+    read_names(node, handles, &mut known, faults);
+    let mut reader = Reader { pools, named: known, following: Vec::new(), nodes: 0, faults };
     let mut routes = Vec::with_capacity(named.len());
     for entry in named {
         let path = Path::Key(path, &entry.key);
@@ -106,10 +114,30 @@ pub(super) fn read_routes(node: &Node, path: &Path<'_>, pools: &[Pool], faults: 
 }
 
 /// Reads `route`: the only tree.
-pub(super) fn read_route(node: &Node, path: &Path<'_>, pools: &[Pool], faults: &mut Faults) -> NamedRoute {
-    let mut reader = Reader { pools, named: Vec::new(), following: Vec::new(), nodes: 0, faults };
+pub(super) fn read_route(
+    node: &Node,
+    path: &Path<'_>,
+    handles: Option<&Node>,
+    pools: &[Pool],
+    faults: &mut Faults,
+) -> NamedRoute {
+    let mut known = Vec::new();
+    read_names(node, handles, &mut known, faults);
+    let mut reader = Reader { pools, named: known, following: Vec::new(), nodes: 0, faults };
     let route = reader.single(node, path, 0).unwrap_or_else(|| Route::leaf(Local));
     NamedRoute { name: MAIN_ROUTE.to_owned(), route }
+}
+
+fn read_names<'a>(
+    node: &'a Node,
+    handles: Option<&'a Node>,
+    known: &mut Vec<(&'a str, &'a Node)>,
+    faults: &mut Faults,
+) {
+    if let Some(handles) = handles {
+        names::read_handles(handles, &Path::Key(&Path::Top, "named_handles"), known, faults);
+    }
+    names::collect(node, known, faults);
 }
 
 /// Reads trees, with what is common to all of them.
