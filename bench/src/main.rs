@@ -192,11 +192,11 @@ struct SweepArgs {
     records: PathBuf,
 }
 
-/// One measurement of Keyway, as a line of JSON: roundtrip, user-share, shards or idle.
+/// One measurement of Keyway, as a line of JSON: roundtrip, user-share, shards, tree or idle.
 #[derive(FromArgs)]
 #[argh(subcommand, name = "measure")]
 struct MeasureArgs {
-    /// roundtrip, user-share, shards or idle
+    /// roundtrip, user-share, shards, tree or idle
     #[argh(positional)]
     what: String,
     /// keyway's binary
@@ -258,7 +258,7 @@ fn normalise(args: &[String]) -> (String, Vec<String>) {
         }
     }
     match rest.first().map(String::as_str) {
-        Some("roundtrip" | "user-share" | "shards" | "idle") => rest.insert(0, "measure".to_owned()),
+        Some("roundtrip" | "user-share" | "shards" | "tree" | "idle") => rest.insert(0, "measure".to_owned()),
         Some(first) if first.starts_with("--") && first != "--help" => rest.insert(0, "load".to_owned()),
         Some(_) | None => {}
     }
@@ -430,8 +430,9 @@ fn measure(args: &MeasureArgs) -> Result<ExitCode, String> {
         "roundtrip" => measures::roundtrip(&setting, &args.keyway, optional_program(&args.nutcracker).as_deref())?,
         "user-share" => measures::user_share(&setting, &args.keyway)?,
         "shards" => measures::shards(&setting, &args.keyway)?,
+        "tree" => measures::tree(&setting, &args.keyway)?,
         "idle" => measures::idle(&setting, &args.keyway, args.clients)?,
-        other => return Err(format!("measure {other:?}: roundtrip, user-share, shards or idle")),
+        other => return Err(format!("measure {other:?}: roundtrip, user-share, shards, tree or idle")),
     };
     say(&result.to_string());
     Ok(ExitCode::SUCCESS)

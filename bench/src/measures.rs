@@ -5,7 +5,7 @@ use crate::process::{Scratch, resident_kib};
 use crate::report::circumstances;
 use crate::runner::{Sample, Setting, Shape, run, series};
 use crate::spread::Spread;
-use crate::subjects::{Subject, Window, start_memcached};
+use crate::subjects::{DEEP_TREE, DEFAULT_TREE, Subject, Window, start_memcached};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
@@ -45,6 +45,23 @@ pub(crate) fn user_share(setting: &Setting, keyway: &Path) -> Result<Value, Stri
     let share = |at: usize| Spread::of(series(&samples, &subjects[at].name, shape, |sample| sample.user_share));
     Ok(json!({
         "measure": "user_share", "adaptive": share(0), "off": share(1), "at_most": 0.10,
+        "circumstances": circumstances(setting), "samples": samples,
+    }))
+}
+
+/// What a request costs through a deep tree, against the shortest one that is a tree at all.
+pub(crate) fn tree(setting: &Setting, keyway: &Path) -> Result<Value, String> {
+    let shapes = [Shape { clients: 50, pipeline: 1 }, Shape { clients: 50, pipeline: 16 }];
+    let subjects = [
+        Subject::keyway_tree(keyway, ADAPTIVE, "DefaultRoute", DEFAULT_TREE),
+        Subject::keyway_tree(keyway, ADAPTIVE, "prefix, operation, failover, pool", DEEP_TREE),
+    ];
+    let samples = run(setting, &subjects, &shapes, |_| {})?;
+    let cpu = |sample: &Sample| 1.0 / sample.requests_per_cpu_second;
+    let ratio = |shape| ratios(&samples, shape, &subjects[1].name, &subjects[0].name, cpu);
+    Ok(json!({
+        "measure": "tree", "cpu_per_request_deep_vs_default_50x1": ratio(shapes[0]),
+        "cpu_per_request_deep_vs_default_50x16": ratio(shapes[1]), "at_most": 1.05,
         "circumstances": circumstances(setting), "samples": samples,
     }))
 }

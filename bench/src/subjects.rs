@@ -6,6 +6,15 @@ use crate::process::{CommandLine, Process, Scratch, free_port};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+/// The tree of a pool alone.
+pub(crate) const POOL_TREE: &str = "PoolRoute|bench";
+/// gomcrouter's: the first server that can be used.
+pub(crate) const DEFAULT_TREE: &str = "{type: DefaultRoute, children: [Pool|bench, LocalRoute]}";
+/// By prefix, then by operation, then with failover, then by hash.
+pub(crate) const DEEP_TREE: &str = "{type: PrefixSelectorRoute, policies: {other: NullRoute}, wildcard: \
+    {type: OperationSelectorRoute, operation_policies: {get: {type: FailoverRoute, children: [PoolRoute|bench, NullRoute]}, \
+    set: {type: FailoverRoute, children: [PoolRoute|bench, NullRoute]}}, default_policy: PoolRoute|bench}}";
+
 /// Keyway's batching window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Window {
@@ -73,6 +82,8 @@ enum Kind {
         window: Window,
         shards: usize,
         clients: usize,
+        /// The tree `main`, over the pool `bench`.
+        route: &'static str,
     },
     Nutcracker,
     Floor {
@@ -101,13 +112,19 @@ pub(crate) struct Running {
 
 impl Subject {
     pub(crate) fn keyway(program: &Path, window: Window) -> Subject {
-        let kind = Kind::Keyway { window, shards: 1, clients: 10_000 };
+        let kind = Kind::Keyway { window, shards: 1, clients: 10_000, route: POOL_TREE };
         Subject { name: format!("keyway {}", window.name()), program: program.to_owned(), kind }
+    }
+
+    /// Keyway with another tree than a pool alone.
+    pub(crate) fn keyway_tree(program: &Path, window: Window, name: &str, route: &'static str) -> Subject {
+        let kind = Kind::Keyway { window, shards: 1, clients: 10_000, route };
+        Subject { name: format!("keyway {name}"), program: program.to_owned(), kind }
     }
 
     /// Keyway with other numbers of shards and of clients than usual.
     pub(crate) fn keyway_with(program: &Path, window: Window, shards: usize, clients: usize) -> Subject {
-        let kind = Kind::Keyway { window, shards, clients };
+        let kind = Kind::Keyway { window, shards, clients, route: POOL_TREE };
         Subject { name: format!("keyway {} x{shards}", window.name()), program: program.to_owned(), kind }
     }
 
@@ -155,8 +172,8 @@ impl Subject {
             scratch.write(name, text).map(|path| path.display().to_string()).map_err(|error| error.to_string())
         };
         match &self.kind {
-            Kind::Keyway { window, shards, clients } => {
-                let text = keyway_yaml(port, server_port, *window, *clients);
+            Kind::Keyway { window, shards, clients, route } => {
+                let text = keyway_yaml(port, server_port, *window, *clients, route);
                 let file = write(&format!("router-{port}.yaml"), &text)?;
                 Ok(["-f", &file, "-n", &shards.to_string()].map(str::to_owned).to_vec())
             }
@@ -185,12 +202,12 @@ impl Subject {
 }
 
 /// A configuration of one pool with one server, as a user would write it.
-fn keyway_yaml(port: u16, server_port: u16, window: Window, clients: usize) -> String {
+fn keyway_yaml(port: u16, server_port: u16, window: Window, clients: usize, route: &str) -> String {
     let batching = window.yaml();
     format!(
         "listeners:\n  - {{address: \"tcp://127.0.0.1:{port}\", protocol: memcached, route: main}}\npools:\n  \
          bench: {{protocol: memcached, servers: [\"127.0.0.1:{server_port}\"]}}\nroutes:\n  \
-         main: PoolRoute|bench\nmetrics: {{address: \"127.0.0.1:0\"}}\n\
+         main: {route}\nmetrics: {{address: \"127.0.0.1:0\"}}\n\
          admin: {{address: off}}\nbatching: {batching}\nlimits: {{clients: {clients}}}\n"
     )
 }
