@@ -12,7 +12,7 @@ pub mod request;
 pub mod routes;
 mod variant;
 
-pub use hash::{Distribution, HashTag, KeyHash};
+pub use hash::{Distribution, HashTag, KeyHash, Member, Placement, PlacementSpec, Weight};
 pub use outcome::{Failure, Outcome, OutcomeClass};
 pub use plan::{LocalReply, Plan, null_reply};
 pub use request::{
@@ -21,5 +21,5 @@ pub use request::{
 };
 pub use routes::builder::{BuildError, RoutesBuilder};
 pub use routes::explain::{ExplainStep, ExplainUse};
-pub use routes::pool::{OnDown, Pool, PoolServer, PoolSpec};
+pub use routes::pool::{OnDown, Pool, PoolSpec};
 pub use routes::{NodeId, RouteNode, RouteStates, Routes, ServerId};

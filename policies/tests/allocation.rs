@@ -1,8 +1,10 @@
 //! A plan that is cleared and used again routes without allocating.
 
+use keyway_policies::hash::MAX_SALT_BYTES;
 use keyway_policies::{
     Action, ClientView, Dispatch, Distribution, Env, Failure, HashTag, HealthView, KeyHash, NodeId, OnDown, Outcome,
-    Plan, PoolServer, PoolSpec, Reported, RequestView, RouteStates, Routes, RoutesBuilder, ServerId, Step,
+    Placement, PlacementSpec, Plan, PoolSpec, Reported, RequestView, RouteStates, Routes, RoutesBuilder, ServerId,
+    Step,
 };
 use keyway_protocol::Operation;
 use keyway_protocol::memcached::text::ReplyKind;
@@ -27,6 +29,35 @@ fn nothing_is_allocated_after_warm_up() {
     assert!(warm_up.count_total > 0, "the counter counts");
     let warm = allocation_counter::measure(|| rounds(10_000));
     assert_eq!(warm.count_total, 0, "{warm:?}");
+}
+
+#[test]
+fn no_choice_allocates() {
+    let longest = [b"k:{3}".as_slice(), &[b'x'; 245]].concat();
+    let keys = [b"user:{42}:name|#|x".as_slice(), b"7:3:rest", b"", &longest];
+    let functions =
+        "ch3 one_at_a_time md5 crc16 crc32 crc32a fnv1_64 fnv1a_64 fnv1_32 fnv1a_32 hsieh murmur jenkins xxh3";
+    let distributions = "ch3 weighted_ch3 crc32 const_shard rendezvous weighted_rendezvous ketama modula random \
+                         libmemcached_ketama libmemcached_ketama_weighted libmemcached_modula overlord_ketama jump \
+                         ring codis kvstore";
+    let functions = functions.split(' ').map(Some).chain([None]);
+    let pairs = functions.flat_map(|function| distributions.split(' ').map(move |name| (function, Some(name))));
+    for distribution in pairs.filter_map(|(function, name)| Distribution::from_names(function, name)) {
+        let spec = PlacementSpec {
+            tag: HashTag::from_pair(b"{}"),
+            salt: "s".repeat(MAX_SALT_BYTES),
+            ..PlacementSpec::new(distribution, (0..8).map(|id| format!("10.0.0.{id}")))
+        };
+        let placement = Placement::new(&spec).expect("it can be built");
+        let mut sum = placement.home(b"warm");
+        let chosen = allocation_counter::measure(|| {
+            for key in keys {
+                sum += placement.home(key) + placement.drawn(key, 3) + placement.candidates(key).sum::<usize>();
+                sum += placement.first_up(key, |member| member == 5);
+            }
+        });
+        assert_eq!(chosen.count_total, 0, "{distribution:?} {sum}");
+    }
 }
 
 /// What a shard keeps from request to request.
@@ -89,8 +120,11 @@ fn routes() -> Routes {
 }
 
 fn pool(builder: &mut RoutesBuilder, distribution: Distribution) -> NodeId {
-    let server = |id| PoolServer { server: ServerId(id), label: format!("10.0.0.{id}"), weight: 1 };
-    let servers = (0..8).map(server).collect();
-    let tag = HashTag::from_pair(b"{}");
-    builder.pool(&PoolSpec { servers, distribution, tag, on_down: OnDown::Rehash }).expect("it can be built")
+    let placement = PlacementSpec {
+        tag: HashTag::from_pair(b"{}"),
+        salt: "salt".to_owned(),
+        ..PlacementSpec::new(distribution, (0..8).map(|id| format!("10.0.0.{id}")))
+    };
+    let servers = (0..8).map(ServerId).collect();
+    builder.pool(&PoolSpec { servers, placement, on_down: OnDown::Rehash }).expect("it can be built")
 }

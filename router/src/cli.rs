@@ -292,7 +292,7 @@ pub fn summary(file: &Path, config: &Config) -> String {
             "pool {}: {} servers, {}, {} connections per server and shard, timeout {} ms, deadline {} ms\n",
             pool.name,
             pool.servers.len(),
-            pool.distribution.name(),
+            pool.hash.distribution.name(),
             pool.connection.connections,
             pool.connection.timeout.as_millis(),
             pool.deadline.as_millis(),

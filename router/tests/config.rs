@@ -4,6 +4,7 @@
 use keyway::config::{Config, ListenAddress, MAX_FILE_BYTES, Overrides, Route, ServerIdentity, Shards};
 use keyway::table::ServerKey;
 use keyway::trouble::DownRules;
+use keyway_policies::hash::{HashStop, RingMode, WideHash};
 use keyway_policies::routes::all_fastest::AllFastest;
 use keyway_policies::routes::default::Default;
 use keyway_policies::routes::explain::ExplainAt;
@@ -171,18 +172,18 @@ fn every_key_of_the_full_form_arrives() {
     assert_eq!(addresses, ["tcp://0.0.0.0:11211", "tcp://[::]:6379", "unix:///run/keyway/mc.sock"]);
     assert_eq!(config.listeners.iter().map(|listener| listener.route).collect::<Vec<_>>(), [0, 1, 0]);
     let web = &config.pools[0];
-    assert_eq!(web.distribution, Distribution::Ketama(KeyHash::Fnv1a64));
-    assert_eq!(web.tag.map(|tag| (tag.open, tag.close)), Some((b'{', b'}')));
+    assert_eq!(web.hash.distribution, Distribution::Ketama(KeyHash::Fnv1a64));
+    assert_eq!(web.hash.tag.map(|tag| (tag.open, tag.close)), Some((b'{', b'}')));
     assert_eq!(web.on_down, OnDown::Rehash);
     assert_eq!(web.connection.connections, 2);
     assert_eq!(web.connection.connect_timeout, Duration::from_millis(200));
     assert_eq!(web.connection.timeout, Duration::from_millis(500));
     assert_eq!(web.deadline, Duration::from_millis(700));
-    let labels: Vec<String> = web.servers.iter().map(|server| server.label()).collect();
+    let labels: Vec<String> = web.servers.iter().map(|server| server.label(web.hash.distribution)).collect();
     assert_eq!(labels, ["10.0.0.1", "b", "::1", "/run/a"]);
-    assert_eq!(web.servers.iter().map(|server| server.weight).collect::<Vec<_>>(), [1, 2, 1, 1]);
+    assert_eq!(web.servers.iter().map(|server| server.weight.whole()).collect::<Vec<_>>(), [1, 2, 1, 1].map(Some));
     let local = &config.pools[1];
-    assert_eq!((local.distribution, local.tag, local.on_down), (Distribution::Ch3, None, OnDown::Error));
+    assert_eq!((local.hash.distribution, local.hash.tag, local.on_down), (Distribution::Ch3, None, OnDown::Error));
     assert_eq!((local.connection.timeout, local.deadline), (Duration::from_secs(1), Duration::from_secs(2)));
     assert_eq!((config.shards, &config.admin), (Shards::Count(3), &None));
     assert_eq!(config.metrics.as_ref().map(ToString::to_string).as_deref(), Some("tcp://127.0.0.1:9190"));
@@ -384,15 +385,130 @@ fn faults_of_values() {
         ],
     );
     check(
-        "{servers: ['a:1'], hash: {function: ^crc32, distribution: ^modulo}}",
+        "{servers: ['a:1'], hash: {function: ^crc33, distribution: ^modulo}}",
         &[
-            "pools.web.hash.function: `crc32` isn't supported by this version (allowed: ch3, fnv1a_64)",
-            "pools.web.hash.distribution: `modulo` is unknown (allowed: ch3, ketama)",
+            "pools.web.hash.function: `crc33` is unknown, did you mean crc32? (allowed: ch3, one_at_a_time,",
+            "pools.web.hash.distribution: `modulo` is unknown, did you mean modula? (allowed: ch3, weighted_ch3,",
         ],
     );
     check(
         "{servers: ['a:11211', ^{address: 'b:1', name: a}], hash: {distribution: ketama}}",
-        &["pools.web.servers[1]: `a` is on the ring already, as server 0"],
+        &["pools.web.servers[1]: `a` is taken already, by server 0"],
+    );
+}
+
+#[test]
+fn hashes_are_read_in_every_form() {
+    let ketama = |function| Distribution::Ketama(function);
+    let xxh3 = |text: &str| WideHash::Xxh3 { seed: WideHash::seed_of(text) };
+    let cases = [
+        ("Ch3", Distribution::Ch3),
+        ("weightedCh3", Distribution::WeightedCh3),
+        ("Crc32", Distribution::Crc32),
+        ("const_shard", Distribution::ConstShard),
+        ("{hash_func: Rendezvous}", Distribution::Rendezvous),
+        ("{hashFunc: WeightedRendezvous, weights: [0.5, 1], tags: [x, y]}", Distribution::WeightedRendezvous),
+        ("ketama", ketama(KeyHash::Fnv1a64)),
+        ("{function: crc32}", ketama(KeyHash::Crc32)),
+        ("{function: hsieh, distribution: modula}", Distribution::Modula(KeyHash::Hsieh)),
+        ("{function: md5, distribution: random}", Distribution::Random),
+        ("{distribution: libmemcached_ketama_weighted}", Distribution::LibmemcachedKetamaWeighted(KeyHash::Md5)),
+        ("{function: xxh3, seed: fleet}", Distribution::Jump(xxh3("fleet"))),
+        (
+            "{distribution: ring, omode: evcache, obuckets: 40}",
+            Distribution::Ring { hash: WideHash::Xxh3 { seed: 0 }, mode: RingMode::EvCache, points: 40 },
+        ),
+        ("codis", Distribution::Codis),
+        ("{distribution: kvstore, buckets: 256}", Distribution::Kvstore { buckets: 256 }),
+    ];
+    for (hash, expected) in cases {
+        let file = format!("pools: {{web: {{servers: ['a:1', 'b:2'], hash: {hash}}}}}\nroute: PoolRoute|web\n");
+        let config = Config::parse(file.as_bytes(), "r.yaml", &Overrides::default());
+        let config = config.unwrap_or_else(|errors| panic!("{hash}: {errors}"));
+        assert_eq!(config.pools[0].hash.distribution, expected, "{hash}");
+    }
+    let file = "pools: {web: {hash: {distribution: weighted_ch3, stop: '::', salt: 7x}, servers: [{address: 'a:1', weight: 0.25}, 'b:2']},
+        codis: {hash: codis, servers: [{address: 'a:1', buckets: 0-99}, {address: 'b:2', buckets: ['100-1000, 1002-1023', 1001]}]},
+        tagged: {hash: {hash_func: Rendezvous, stop: off, tags: [x, y]}, servers: ['a:1', 'b:2']}}\nroute: PoolRoute|web\n";
+    let config = Config::parse(file.as_bytes(), "r.yaml", &Overrides::default());
+    let config = config.unwrap_or_else(|errors| panic!("{errors}"));
+    let [web, codis, tagged] = [0, 1, 2].map(|pool| config.pools[pool].placement());
+    assert_eq!((web.stop, web.salt.as_str()), (HashStop::new(b"::"), "7x"));
+    assert_eq!(web.members.iter().map(|member| member.weight.as_f64()).collect::<Vec<_>>(), [0.25, 1.0]);
+    assert_eq!(codis.members[1].buckets, [(100, 1000), (1002, 1023), (1001, 1001)]);
+    assert_eq!((codis.stop, tagged.stop), (None, None));
+    assert_eq!(tagged.members.iter().map(|member| member.label.as_str()).collect::<Vec<_>>(), ["x", "y"]);
+}
+
+#[test]
+fn faults_of_hashes() {
+    let check = |pool: &str, wanted: &[&str]| {
+        check_faults(&format!("route: LocalRoute\npools: {{web: {pool}}}\n"), wanted);
+    };
+    let of = |hash: &str, wanted: &[&str]| check(&format!("{{servers: ['a:1', 'b:2'], hash: {hash}}}"), wanted);
+    of("^Latest", &["pools.web.hash: `Latest` is unknown (allowed: ch3, weighted_ch3,"]);
+    of("^fnv1a_64", &["pools.web.hash: `fnv1a_64` is a function (allowed: {function: fnv1a_64}, or ch3,"]);
+    of("^[ketama]", &["pools.web.hash: a list where a map is needed"]);
+    of(
+        "^{function: murmur, distribution: jump}",
+        &["pools.web.hash: function murmur and distribution jump don't go together (allowed: with jump: md5, xxh3)"],
+    );
+    of(
+        "^{function: md5, distribution: codis}",
+        &["pools.web.hash: function md5 and distribution codis don't go together (allowed: no function with codis)"],
+    );
+    of("^{hash_func: Ch3, function: md5}", &["pools.web.hash: hash_func stands beside function or distribution"]);
+    of("{hash_func: ^WeightedCh4}", &["pools.web.hash.hash_func: `WeightedCh4` is unknown (allowed: Ch3,"]);
+    of(
+        "{distribution: ketama, seed: ^x, omode: ^ketama, obuckets: ^40, buckets: ^256}",
+        &[
+            "pools.web.hash.seed: seed has no effect with ketama (allowed: with distribution jump or ring",
+            "pools.web.hash.omode: omode has no effect with ketama (allowed: with distribution ring)",
+            "pools.web.hash.obuckets: obuckets has no effect with ketama",
+            "pools.web.hash.buckets: buckets has no effect with ketama (allowed: with distribution kvstore)",
+        ],
+    );
+    of(
+        "^{distribution: ring, omode: ketama, obuckets: 41}",
+        &["pools.web.hash: a ring can't have 41 points for each server"],
+    );
+    of("{stop: ^'a b'}", &["pools.web.hash.stop: `a b` can't end a key (allowed: 1 to 8 characters, off)"]);
+    of("{weights: ^[1, 1]}", &["pools.web.hash.weights: weights have no effect with ch3"]);
+    of("{tags: ^[a, b]}", &["pools.web.hash.tags: tags have no effect with ch3"]);
+    of(
+        "^{hash_func: WeightedCh3, weights: [1, ^2, ^x]}",
+        &[
+            "pools.web.hash.weights: 3 weights for 2 servers (allowed: 2, one for each server)",
+            "pools.web.hash.weights[1]: `2` is out of range (allowed: 0 to 1)",
+            "pools.web.hash.weights[2]: `x` is no number (allowed: 0 to 1)",
+        ],
+    );
+    of("{hash_func: Rendezvous, tags: [a, ^a]}", &["pools.web.hash.tags[1]: `a` is given twice"]);
+    check(
+        "{servers: [{address: 'a:1', weight: ^2, name: ^a, buckets: ^0-9}], hash: ch3}",
+        &[
+            "pools.web.servers[0].weight: `2` has no effect with ch3, which goes by the order of servers",
+            "pools.web.servers[0].name: `a` has no effect with ch3",
+            "pools.web.servers[0].buckets: `0-9` has no effect with ch3, which goes by the order of servers (allowed: with `hash: codis`",
+        ],
+    );
+    check(
+        "{servers: [{address: 'a:1', weight: ^1.5}, {address: 'b:1', weight: ^0}], hash: ketama}",
+        &[
+            "pools.web.servers[0].weight: `1.5` is no whole number (allowed: 1 to 1000)",
+            "pools.web.servers[1].weight: `0` is out of range (allowed: 1 to 1000)",
+        ],
+    );
+    check(
+        "{servers: [{address: 'a:1', buckets: 0-511}, {address: 'b:1', buckets: 513-1023}], hash: ^codis}",
+        &["pools.web.hash: no server has bucket 512"],
+    );
+    check(
+        "{servers: [{address: 'a:1', buckets: ^5-1024}, {address: 'b:1', buckets: ^x}], hash: codis}",
+        &[
+            "pools.web.servers[0].buckets: there are no buckets `5-1024` (allowed: 0-1023)",
+            "pools.web.servers[1].buckets: `x` is no bucket",
+        ],
     );
 }
 

@@ -1,21 +1,29 @@
 //! Ch3, mcrouter's consistent hash ("furc"): a key's hash is read as an endless row of bits, which walk down a binary
-//! tree over the servers' positions.
+//! tree over the members' positions. And its weighted form, which draws again where a member takes only a part.
 //!
-//! Adding a server at the end moves 1/n of the keys; removing one in the middle moves more. Invariant: the same
-//! position as mcrouter's for every key and pool size up to 2^23.
+//! Adding a member at the end moves 1/n of the keys; removing one in the middle moves more. Invariant: the same
+//! position as mcrouter's for every key and up to 2^23 members.
+
+use super::functions::murmur::murmur_64a;
+use super::functions::spooky::spooky_32;
+use super::routing_key::Salted;
 
 const SEED: u64 = 4_193_360_111;
 const MAX_TRIES: u32 = 32;
 /// Bits are read this far apart.
 const STRIDE: u32 = 23;
+/// Of the check whether a member takes a key.
+const SHARE_SEED: u32 = 0xface_2014;
+/// After so many draws the last member is taken, whatever its weight.
+const MAX_DRAWS: u32 = 32;
 
-/// The position of a key (with a salt of up to 8 bytes behind it) among `servers`.
-pub(crate) fn ch3(key: &[u8], salt: &[u8], servers: u32) -> u32 {
-    if servers <= 1 {
+/// The position of a key among `members`.
+pub(super) fn ch3(key: &[u8], members: u32) -> u32 {
+    if members <= 1 {
         return 0;
     }
-    let mut bits = Bits::new(murmur_hash_64a(key, salt));
-    let mut depth = u32::BITS - (servers - 1).leading_zeros();
+    let mut bits = Bits::new(murmur_64a(key, SEED));
+    let mut depth = u32::BITS - (members - 1).leading_zeros();
     let mut at = depth;
     for _ in 0..MAX_TRIES {
         while !bits.is_set(at) {
@@ -31,11 +39,36 @@ pub(crate) fn ch3(key: &[u8], salt: &[u8], servers: u32) -> u32 {
             position = position << 1 | u32::from(bits.is_set(at));
             at += STRIDE;
         }
-        if position < servers {
+        if position < members {
             return position;
         }
     }
     0
+}
+
+/// The position of a key among members that take these shares of 2^32 of what falls to them.
+pub(super) fn weighted_ch3(key: &[u8], shares: &[u32]) -> u32 {
+    let members = shares.len() as u32;
+    let taken = |key: &[u8], position: u32| spooky_32(key, SHARE_SEED) < shares[position as usize];
+    let mut position = ch3(key, members);
+    if taken(key, position) {
+        return position;
+    }
+    let mut salted = Salted::new(key, &[]);
+    for draw in 0..MAX_DRAWS - 1 {
+        // mcrouter writes the number's digits backwards.
+        let key = salted.with_reversed(draw);
+        position = ch3(key, members);
+        if taken(key, position) {
+            break;
+        }
+    }
+    position
+}
+
+/// A weight from 0 to 1 as mcrouter compares it: a weight of 1 leaves out one hash in 2^32.
+pub(super) fn share(weight: f64) -> u32 {
+    (weight * f64::from(u32::MAX)) as u32
 }
 
 /// The row of bits: the key's hash, the hash of that hash, and so on. Only the first word and the one last looked at
@@ -57,58 +90,22 @@ impl Bits {
             (self.word, self.index) = (self.first, 0);
         }
         while self.index < index {
-            self.word = murmur_hash_64a(&self.word.to_le_bytes(), &[]);
+            self.word = murmur_64a(&self.word.to_le_bytes(), SEED);
             self.index += 1;
         }
         self.word >> (at % u64::BITS) & 1 == 1
     }
 }
 
-/// MurmurHash64A of `key` followed by `salt` (up to 8 bytes), without joining them in memory.
-fn murmur_hash_64a(key: &[u8], salt: &[u8]) -> u64 {
-    let len = (key.len() + salt.len()) as u64;
-    let mut hash = SEED ^ len.wrapping_mul(MURMUR_MULTIPLIER);
-    let (words, rest) = key.as_chunks::<8>();
-    for word in words {
-        hash = murmur_step(hash, *word);
-    }
-    let mut tail = [0; 16];
-    tail[..rest.len()].copy_from_slice(rest);
-    tail[rest.len()..rest.len() + salt.len()].copy_from_slice(salt);
-    let mut tail_len = rest.len() + salt.len();
-    let mut last = [0; 8];
-    last.copy_from_slice(&tail[..8]);
-    if tail_len >= 8 {
-        hash = murmur_step(hash, last);
-        last.copy_from_slice(&tail[8..]);
-        tail_len -= 8;
-    }
-    if tail_len == 8 {
-        hash = murmur_step(hash, last);
-    } else if tail_len > 0 {
-        hash = (hash ^ u64::from_le_bytes(last)).wrapping_mul(MURMUR_MULTIPLIER);
-    }
-    hash = (hash ^ hash >> MURMUR_SHIFT).wrapping_mul(MURMUR_MULTIPLIER);
-    hash ^ hash >> MURMUR_SHIFT
-}
-
-const MURMUR_MULTIPLIER: u64 = 0xc6a4_a793_5bd1_e995;
-const MURMUR_SHIFT: u32 = 47;
-
-fn murmur_step(hash: u64, word: [u8; 8]) -> u64 {
-    let mut mixed = u64::from_le_bytes(word).wrapping_mul(MURMUR_MULTIPLIER);
-    mixed ^= mixed >> MURMUR_SHIFT;
-    (hash ^ mixed.wrapping_mul(MURMUR_MULTIPLIER)).wrapping_mul(MURMUR_MULTIPLIER)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hash::vectors::{fold, signed_bytes};
 
     /// Positions mcrouter gives these keys.
     #[test]
     fn single_keys_fall_where_mcrouter_puts_them() {
-        let rising: Vec<u8> = (0..=255_u8).map(|byte| byte.wrapping_sub(128)).collect();
+        let rising = signed_bytes();
         let falling: Vec<u8> = rising.iter().rev().copied().collect();
         let max = 1 << 23;
         let cases: [(&[u8], u32, u32); 10] = [
@@ -123,12 +120,12 @@ mod tests {
             (b"blahmeh", 4, 2),
             (b"blah:12c34:meh", 4, 0),
         ];
-        for (key, servers, expected) in cases {
-            assert_eq!(ch3(key, &[], servers), expected, "{key:?} of {servers}");
+        for (key, members, expected) in cases {
+            assert_eq!(ch3(key, members), expected, "{key:?} of {members}");
         }
     }
 
-    /// Folds the positions of k0 to k99999; the sums are those of mcrouter's own furc_hash.
+    /// The sums are those of mcrouter's own furc_hash.
     #[test]
     fn a_hundred_thousand_keys_fall_where_mcrouter_puts_them() {
         let cases = [
@@ -142,22 +139,69 @@ mod tests {
             (10_000, 1_328_492_545),
             (100_000, 1_053_928_120_u32),
         ];
-        for (servers, expected) in cases {
-            let sum = (0..100_000).fold(0_u32, |sum, number| {
-                sum.wrapping_mul(31).wrapping_add(ch3(format!("k{number}").as_bytes(), &[], servers))
+        for (members, expected) in cases {
+            assert_eq!(fold(100_000, |key| ch3(key, members) as usize), expected, "{members} members");
+        }
+    }
+
+    /// Sums and counts of mcrouter's own tests of WeightedCh3, over 10,000 keys each.
+    #[test]
+    fn weighted_keys_fall_where_mcrouter_puts_them() {
+        let cases = [
+            (0.5, 2, 2_395_690_262),
+            (0.5, 10, 547_444_706),
+            (0.5, 100, 2_951_198_297),
+            (0.5, 1000, 1_336_857_622),
+            (0.5, 10_000, 3_378_951_161),
+            (0.0, 2, 3_431_444_300),
+            (0.0, 10, 1_290_067_504),
+            (0.0, 100, 2_604_325_093),
+            (0.0, 1000, 337_394_182_u32),
+        ];
+        for (weight, members, expected) in cases {
+            let shares = vec![share(weight); members];
+            let sum = fold(10_000, |key| weighted_ch3(key, &shares) as usize);
+            assert_eq!(sum, expected, "{members} members of weight {weight}");
+        }
+        let shares = vec![share(1.0); 100];
+        assert_eq!(fold(100_000, |key| weighted_ch3(key, &shares) as usize), 2_289_223_413, "as ch3");
+        let shares = vec![share(0.0); 100];
+        assert_eq!([weighted_ch3(b"sample", &shares), weighted_ch3(b"", &shares)], [59, 45]);
+    }
+
+    /// The same for keys of 128 bytes and more.
+    #[test]
+    fn long_weighted_keys_fall_where_mcrouter_puts_them() {
+        let letters: Vec<u8> = (0..128).map(|at| b'A' + at % 26).collect();
+        let cases = [
+            (0.5, 2, 3_784_301_429),
+            (0.5, 10, 707_485_837),
+            (0.5, 100, 4_273_108_085),
+            (0.5, 1000, 954_106_693),
+            (0.0, 2, 2_171_781_178),
+            (0.0, 10, 2_937_312_667),
+            (0.0, 100, 532_711_027_u32),
+        ];
+        for (weight, members, expected) in cases {
+            let shares = vec![share(weight); members];
+            let sum = (0..10_000).fold(0_u32, |sum, number| {
+                let key = [&letters[..], number.to_string().as_bytes()].concat();
+                sum.wrapping_mul(31).wrapping_add(weighted_ch3(&key, &shares))
             });
-            assert_eq!(sum, expected, "{servers} servers");
+            assert_eq!(sum, expected, "{members} members of weight {weight}");
         }
     }
 
     #[test]
-    fn a_salt_is_as_good_as_bytes_behind_the_key() {
-        for key_len in 0..40 {
-            for salt_len in 0..=8 {
-                let joined: Vec<u8> = (0..key_len + salt_len).map(|byte| byte as u8 ^ 0xa5).collect();
-                let (key, salt) = joined.split_at(key_len);
-                assert_eq!(murmur_hash_64a(key, salt), murmur_hash_64a(&joined, &[]), "{key_len} {salt_len}");
-            }
-        }
+    fn weights_count_as_in_mcrouters_tests() {
+        let counts = |weights: &[f64], keys: u32| {
+            let shares: Vec<u32> = weights.iter().copied().map(share).collect();
+            let mut counts = vec![0; weights.len()];
+            (0..keys).for_each(|key| counts[weighted_ch3(key.to_string().as_bytes(), &shares) as usize] += 1);
+            counts
+        };
+        assert_eq!(counts(&[1.0, 1.0, 0.7], 1000), [341, 371, 288]);
+        let mixed = [0.429, 0.541, 0.117, 0.998, 0.283, 0.065, 0.109, 0.042, 0.676, 0.943];
+        assert_eq!(counts(&mixed, 10_000), [1016, 1252, 288, 2354, 661, 195, 247, 122, 1668, 2197]);
     }
 }

@@ -11,7 +11,7 @@ use super::operation_selector::OperationSelector;
 use super::pool::{Pool, PoolSpec};
 use super::server::Server;
 use super::{Collapse, Node, NodeId, RouteNode, Routes, ServerId, Shape};
-use crate::Distribution;
+use crate::hash::SpecError;
 use keyway_protocol::Operation;
 use std::fmt;
 
@@ -23,8 +23,6 @@ pub const MAX_LEAVES: usize = 1000;
 pub const MAX_NODES: usize = 65_536;
 /// Most servers of a pool: a ketama ring of that many takes 12 MiB.
 pub const MAX_POOL_SERVERS: usize = 10_000;
-/// Longest ketama label; twemproxy's own buffer ends at 273.
-pub const MAX_LABEL_BYTES: usize = 255;
 
 /// Why a tree can't be built.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,28 +55,8 @@ pub enum BuildError {
         /// How many it has.
         servers: usize,
     },
-    /// A pool's server with weight 0.
-    ZeroWeight {
-        /// Its label.
-        label: String,
-    },
-    /// A pool's weights add up to more than 32 bits hold.
-    WeightsTooLarge,
-    /// Weights where the distribution has no use for them.
-    WeightsUnused {
-        /// The distribution's name.
-        distribution: &'static str,
-    },
-    /// Two servers of one pool with the same ketama label would own the same keys.
-    DuplicateLabel {
-        /// The label.
-        label: String,
-    },
-    /// A ketama label that is empty or longer than `MAX_LABEL_BYTES`.
-    LabelLength {
-        /// The label.
-        label: String,
-    },
+    /// A pool's servers and its hash don't go together.
+    Placement(SpecError),
 }
 
 impl fmt::Display for BuildError {
@@ -99,17 +77,7 @@ impl fmt::Display for BuildError {
             BuildError::TooManyPoolServers { servers } => {
                 write!(f, "a pool has {servers} servers; at most {MAX_POOL_SERVERS} are allowed")
             }
-            BuildError::ZeroWeight { label } => write!(f, "server {label:?} has weight 0; weights start at 1"),
-            BuildError::WeightsTooLarge => write!(f, "the weights of a pool add up to more than {}", u32::MAX),
-            BuildError::WeightsUnused { distribution } => {
-                write!(f, "distribution {distribution} has no weights; ketama does")
-            }
-            BuildError::DuplicateLabel { label } => {
-                write!(f, "two servers of a pool are called {label:?}; give one of them a name")
-            }
-            BuildError::LabelLength { label } => {
-                write!(f, "the server name {label:?} must be 1 to {MAX_LABEL_BYTES} bytes long")
-            }
+            BuildError::Placement(error) => error.fmt(f),
         }
     }
 }
@@ -158,8 +126,11 @@ impl RoutesBuilder {
 
     /// PoolRoute.
     pub fn pool(&mut self, spec: &PoolSpec) -> Result<NodeId, BuildError> {
-        check_pool(spec)?;
-        self.add(Pool::new(spec), &[])
+        if spec.servers.len() > MAX_POOL_SERVERS {
+            return Err(BuildError::TooManyPoolServers { servers: spec.servers.len() });
+        }
+        let pool = Pool::new(spec).map_err(BuildError::Placement)?;
+        self.add(pool, &[])
     }
 
     /// DefaultRoute.
@@ -240,37 +211,5 @@ impl RoutesBuilder {
 
     fn size(&self, node: NodeId) -> Result<Size, BuildError> {
         self.sizes.get(node.0 as usize).copied().ok_or(BuildError::UnknownNode)
-    }
-}
-
-fn check_pool(spec: &PoolSpec) -> Result<(), BuildError> {
-    if spec.servers.len() > MAX_POOL_SERVERS {
-        return Err(BuildError::TooManyPoolServers { servers: spec.servers.len() });
-    }
-    let label = |at: usize| spec.servers[at].label.clone();
-    let zero = spec.servers.iter().position(|server| server.weight == 0);
-    if let Some(at) = zero {
-        return Err(BuildError::ZeroWeight { label: label(at) });
-    }
-    if spec.servers.iter().try_fold(0_u32, |sum, server| sum.checked_add(server.weight)).is_none() {
-        return Err(BuildError::WeightsTooLarge);
-    }
-    match spec.distribution {
-        Distribution::Ch3 => match spec.servers.iter().all(|server| server.weight == 1) {
-            true => Ok(()),
-            false => Err(BuildError::WeightsUnused { distribution: spec.distribution.name() }),
-        },
-        Distribution::Ketama(_) => {
-            let bad = spec.servers.iter().position(|server| !(1..=MAX_LABEL_BYTES).contains(&server.label.len()));
-            if let Some(at) = bad {
-                return Err(BuildError::LabelLength { label: label(at) });
-            }
-            let mut labels: Vec<&str> = spec.servers.iter().map(|server| server.label.as_str()).collect();
-            labels.sort_unstable();
-            match labels.windows(2).find(|pair| pair[0] == pair[1]) {
-                Some(pair) => Err(BuildError::DuplicateLabel { label: pair[0].to_owned() }),
-                None => Ok(()),
-            }
-        }
     }
 }

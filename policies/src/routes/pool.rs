@@ -5,7 +5,7 @@
 //! key would fall to (twemproxy's auto_eject_hosts).
 
 use super::{Policy, ServerId, Shape};
-use crate::hash::{Distribution, HashTag, Placement, routing_key};
+use crate::hash::{Placement, PlacementSpec, SpecError};
 use crate::plan::{Run, Seat, Started};
 use crate::{Failure, HealthView, LocalReply};
 
@@ -39,26 +39,13 @@ impl OnDown {
     }
 }
 
-/// One server of a pool to be built.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PoolServer {
-    /// Where its keys go.
-    pub server: ServerId,
-    /// What ketama hashes in its stead: `hash::ketama::label` makes it from the address and the configured name.
-    pub label: String,
-    /// Its share of the keys, from 1.
-    pub weight: u32,
-}
-
 /// A pool to be built.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolSpec {
-    /// The servers, in the order configured: ch3 goes by the position.
-    pub servers: Vec<PoolServer>,
-    /// How keys are spread.
-    pub distribution: Distribution,
-    /// Which part of a key is hashed.
-    pub tag: Option<HashTag>,
+    /// The servers, in the order configured: one for each member of the placement.
+    pub servers: Vec<ServerId>,
+    /// How keys are spread over them.
+    pub placement: PlacementSpec,
     /// What happens to the keys of a server that is down.
     pub on_down: OnDown,
 }
@@ -68,19 +55,14 @@ pub struct PoolSpec {
 pub struct Pool {
     servers: Vec<ServerId>,
     placement: Placement,
-    tag: Option<HashTag>,
     on_down: OnDown,
 }
 
 impl Pool {
-    /// The pool as specified; the builder has checked it.
-    pub(super) fn new(spec: &PoolSpec) -> Pool {
-        Pool {
-            servers: spec.servers.iter().map(|server| server.server).collect(),
-            placement: Placement::new(spec),
-            tag: spec.tag,
-            on_down: spec.on_down,
-        }
+    /// The pool as specified, with as many members as servers.
+    pub(super) fn new(spec: &PoolSpec) -> Result<Pool, SpecError> {
+        assert_eq!(spec.servers.len(), spec.placement.members.len(), "a pool's members are its servers");
+        Ok(Pool { servers: spec.servers.clone(), placement: Placement::new(&spec.placement)?, on_down: spec.on_down })
     }
 
     /// Its servers, in the order configured.
@@ -90,11 +72,7 @@ impl Pool {
 
     /// The server a key belongs to while all are up; none in a pool without servers.
     pub fn home(&self, key: &[u8]) -> Option<ServerId> {
-        if self.servers.is_empty() {
-            return None;
-        }
-        let key = routing_key(key, self.tag, &self.placement);
-        Some(self.servers[self.placement.home(key, self.servers.len())])
+        self.servers.get(self.placement.home(key)).copied()
     }
 
     /// The server to send a key's request to now, or what to answer.
@@ -119,8 +97,7 @@ impl Pool {
                         false => Err(LocalReply::NoHealthyServer),
                     };
                 }
-                let key = routing_key(key, self.tag, &self.placement);
-                Ok(self.servers[self.placement.first_up(key, self.servers.len(), is_up)])
+                Ok(self.servers[self.placement.first_up(key, is_up)])
             }
         }
     }

@@ -2,7 +2,9 @@
 
 use crate::notation::{tree, try_tree};
 use keyway_policies::routes::builder::{MAX_DEPTH, MAX_LEAVES};
-use keyway_policies::{BuildError, Distribution, KeyHash, OnDown, PoolServer, PoolSpec, Routes, ServerId};
+use keyway_policies::{
+    BuildError, Distribution, KeyHash, Member, OnDown, PlacementSpec, PoolSpec, Routes, ServerId, Weight,
+};
 use keyway_protocol::Operation;
 
 #[test]
@@ -51,23 +53,24 @@ fn pools_are_checked() {
         (ketama, vec![("a", 1), ("b", 3)], None),
         (ketama, vec![], None),
         (Distribution::Ch3, vec![("a", 1), ("a", 1)], None),
-        (ketama, vec![("a", 1), ("b", 0)], Some("server \"b\" has weight 0; weights start at 1")),
+        (ketama, vec![("a", 1), ("b", 0)], Some("the weight of \"b\" is no whole number from 1")),
         (ketama, vec![("a", 1), ("", 1)], Some("the server name \"\" must be 1 to 255 bytes long")),
         (
             ketama,
             vec![("a", 1), ("b", 1), ("a", 1)],
             Some("two servers of a pool are called \"a\"; give one of them a name"),
         ),
-        (ketama, vec![("a", u32::MAX), ("b", 1)], Some("the weights of a pool add up to more than 4294967295")),
-        (Distribution::Ch3, vec![("a", 1), ("b", 2)], Some("distribution ch3 has no weights; ketama does")),
+        (ketama, vec![("a", u32::MAX), ("b", 1)], Some("the weights add up to more than 4294967295")),
+        (Distribution::Ch3, vec![("a", 1), ("b", 2)], Some("distribution ch3 has no weights")),
     ];
     for (distribution, servers, expected) in cases {
-        let servers = servers
-            .into_iter()
-            .zip(0..)
-            .map(|((label, weight), id)| PoolServer { server: ServerId(id), label: label.to_owned(), weight })
-            .collect();
-        let spec = PoolSpec { servers, distribution, tag: None, on_down: OnDown::Error };
+        let weighted = |(label, weight): (&str, u32)| Member { weight: Weight::from(weight), ..Member::new(label) };
+        let members: Vec<Member> = servers.into_iter().map(weighted).collect();
+        let spec = PoolSpec {
+            servers: (0..members.len() as u32).map(ServerId).collect(),
+            placement: PlacementSpec { members, ..PlacementSpec::new(distribution, [""; 0]) },
+            on_down: OnDown::Error,
+        };
         let refused = Routes::builder().pool(&spec).err().map(|error| error.to_string());
         assert_eq!(refused.as_deref(), expected, "{spec:?}");
     }

@@ -4,7 +4,7 @@
 use crate::notation::{Course, KINDS, local_name};
 use keyway_policies::routes::explain::ExplainAt;
 use keyway_policies::{
-    Distribution, ExplainUse, Failure, HealthView, NodeId, OnDown, Outcome, OutcomeClass, PoolServer, PoolSpec,
+    Distribution, ExplainUse, Failure, HealthView, NodeId, OnDown, Outcome, OutcomeClass, PlacementSpec, PoolSpec,
     RouteNode, Routes, RoutesBuilder, ServerId,
 };
 use keyway_protocol::Operation;
@@ -264,9 +264,9 @@ fn grow(random: &mut Random, builder: &mut RoutesBuilder, world: &mut World, dep
             (builder.server(server).expect("it can be built"), Model::Server(server.0 as usize))
         }
         4 => {
-            let label = |server: ServerId| PoolServer { server, label: server.0.to_string(), weight: 1 };
-            let servers = (0..random.below(4)).map(|_| label(world.server(random))).collect();
-            let spec = PoolSpec { servers, distribution: Distribution::Ch3, tag: None, on_down: OnDown::Error };
+            let servers: Vec<ServerId> = (0..random.below(4)).map(|_| world.server(random)).collect();
+            let placement = PlacementSpec::new(Distribution::Ch3, servers.iter().map(|server| server.0.to_string()));
+            let spec = PoolSpec { servers, placement, on_down: OnDown::Error };
             (builder.pool(&spec).expect("it can be built"), Model::Pool(home(&spec)))
         }
         5 => (builder.local().expect("it can be built"), Model::Local),

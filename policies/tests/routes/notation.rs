@@ -5,7 +5,7 @@
 
 use keyway_policies::{
     Action, Answer, BuildError, ClientView, Distribution, Env, Failure, HealthView, LocalReply, NodeId, OnDown,
-    Outcome, Plan, PoolServer, PoolSpec, Reported, RequestView, RouteStates, Routes, RoutesBuilder, ServerId, Step,
+    Outcome, PlacementSpec, Plan, PoolSpec, Reported, RequestView, RouteStates, Routes, RoutesBuilder, ServerId, Step,
     Verdict,
 };
 use keyway_protocol::Operation;
@@ -81,12 +81,12 @@ fn node(builder: &mut RoutesBuilder, rest: &mut &str) -> Result<NodeId, BuildErr
 fn pool(builder: &mut RoutesBuilder, rest: &mut &str) -> Result<NodeId, BuildError> {
     let mut servers = Vec::new();
     while !rest.starts_with(')') {
-        let server = ServerId(number(rest));
-        servers.push(PoolServer { server, label: format!("s{}", server.0), weight: 1 });
+        servers.push(ServerId(number(rest)));
         *rest = rest.trim_start();
     }
     expect(rest, ")");
-    builder.pool(&PoolSpec { servers, distribution: Distribution::Ch3, tag: None, on_down: OnDown::Error })
+    let placement = PlacementSpec::new(Distribution::Ch3, servers.iter().map(|server| format!("s{}", server.0)));
+    builder.pool(&PoolSpec { servers, placement, on_down: OnDown::Error })
 }
 
 fn number(rest: &mut &str) -> u32 {

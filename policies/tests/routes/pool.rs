@@ -1,17 +1,19 @@
 //! PoolRoute: which server a key goes to, and what a dead one's keys do.
 
 use crate::notation::Course;
-use keyway_policies::{Distribution, HashTag, KeyHash, OnDown, PoolServer, PoolSpec, RouteNode, Routes, ServerId};
+use keyway_policies::{Distribution, HashTag, KeyHash, OnDown, PlacementSpec, PoolSpec, RouteNode, Routes, ServerId};
 use keyway_protocol::Operation;
 
 const SERVERS: u32 = 5;
 
 fn pool(distribution: Distribution, on_down: OnDown) -> Routes {
-    let server = |id| PoolServer { server: ServerId(id), label: format!("10.0.0.{id}"), weight: 1 };
-    let tag = HashTag::from_pair(b"{}");
-    let servers = (0..SERVERS).map(server).collect();
+    let placement = PlacementSpec {
+        tag: HashTag::from_pair(b"{}"),
+        ..PlacementSpec::new(distribution, (0..SERVERS).map(|id| format!("10.0.0.{id}")))
+    };
+    let servers = (0..SERVERS).map(ServerId).collect();
     let mut builder = Routes::builder();
-    let root = builder.pool(&PoolSpec { servers, distribution, tag, on_down }).expect("it can be built");
+    let root = builder.pool(&PoolSpec { servers, placement, on_down }).expect("it can be built");
     builder.build(root).expect("it can be built")
 }
 

@@ -3,8 +3,10 @@
 //!
 //! Names are in snake_case; camelCase is accepted for each of them (`key_of`).
 
+mod hash;
 mod health;
 
+pub use hash::HASH;
 pub use health::{HEALTH, TKO_TRACKER};
 
 /// A map of the file with its keys.
@@ -256,7 +258,7 @@ pub static POOL: Section = Section {
         ),
         shape(
             "hash",
-            "map",
+            "map or name",
             "",
             Default::Said("ch3 over the whole key"),
             "How PoolRoute picks the server of a key; ch3 is mcrouter's default.",
@@ -307,61 +309,24 @@ pub static SERVER: Section = Section {
             "name",
             NAME_FORM,
             Default::Said("its address"),
-            "Its name on the hash ring, so that it can move without moving keys. Needs distribution ketama.",
+            "What stands for it in the hash, so that it can move without moving keys. Needs a hash that goes by names.",
         ),
-        number("weight", 1, 1, 1000, "Its share of the keys. Needs distribution ketama."),
+        shape(
+            "weight",
+            "number",
+            "1 to 1000; 0 to 1 with weighted_ch3; 0 to 1000 with weighted_rendezvous",
+            Default::Number(1),
+            "Its share of the keys. Needs a hash that has weights.",
+        ),
+        shape(
+            "buckets",
+            "text or list",
+            "ranges such as 0-511, and numbers",
+            Default::Said("an equal share"),
+            "Its buckets. Needs hash codis or kvstore; then all servers have them or none.",
+        ),
     ],
     unsupported: &["tls"],
-};
-
-/// How a pool picks the server of a key.
-pub static HASH: Section = Section {
-    name: "pools.*.hash",
-    keys: &[
-        Key {
-            name: "function",
-            kind: Kind::Word {
-                allowed: &["ch3", "fnv1a_64"],
-                unsupported: &[
-                    "one_at_a_time",
-                    "md5",
-                    "crc16",
-                    "crc32",
-                    "crc32a",
-                    "fnv1_64",
-                    "fnv1_32",
-                    "fnv1a_32",
-                    "hsieh",
-                    "murmur",
-                    "jenkins",
-                    "Crc32",
-                    "Ch3",
-                    "WeightedCh3",
-                    "WeightedCh4",
-                    "Rendezvous",
-                ],
-                default: Default::Said("`fnv1a_64` with distribution ketama, else `ch3`"),
-            },
-            meaning: "The hash of the key. ch3 brings its own distribution.",
-        },
-        Key {
-            name: "distribution",
-            kind: Kind::Word {
-                allowed: &["ch3", "ketama"],
-                unsupported: &["modula", "random", "jump", "rendezvous"],
-                default: Default::Said("`ketama` with function fnv1a_64, else `ch3`"),
-            },
-            meaning: "How hashes are spread over servers. ketama is twemproxy's, with weights and names.",
-        },
-        shape(
-            "tag",
-            "text",
-            "two characters, as \"{}\"",
-            Default::Said("none"),
-            "Hash only what stands between these two, where a key has both.",
-        ),
-    ],
-    unsupported: &["salt", "hash_func", "weights"],
 };
 
 /// The metrics port.

@@ -8,6 +8,7 @@
 mod address;
 mod ejection;
 mod error;
+mod hash;
 mod json;
 pub mod keys;
 mod memory;
@@ -21,6 +22,7 @@ mod tree;
 pub use address::{ListenAddress, ServerAddress};
 pub use ejection::Ejection;
 pub use error::{ConfigErrors, Fault, MAX_FAULTS, Place, Position};
+pub use hash::Hash;
 pub use json::quoted;
 pub use memory::MemoryBound;
 pub use overrides::Overrides;

@@ -6,13 +6,14 @@
 use super::address::{ServerAddress, is_name};
 use super::ejection::{self, Ejection};
 use super::error::{Faults, Path, did_you_mean, seen};
-use super::keys::{HASH, NAME_FORM, POOL, SERVER, SERVER_FORMS};
+use super::hash::{Hash, read_buckets, read_weight};
+use super::keys::{NAME_FORM, POOL, SERVER, SERVER_FORMS};
 use super::overrides::Overrides;
 use super::reader::{Map, entries, items, text_of};
 use super::tree::{Node, Value};
-use keyway_policies::hash::ketama;
-use keyway_policies::routes::builder::{MAX_LABEL_BYTES, MAX_POOL_SERVERS};
-use keyway_policies::{Distribution, HashTag, OnDown};
+use keyway_policies::hash::{MAX_LABEL_BYTES, WeightRule};
+use keyway_policies::routes::builder::MAX_POOL_SERVERS;
+use keyway_policies::{Distribution, Member, OnDown, PlacementSpec, Weight};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -29,9 +30,7 @@ pub struct Pool {
     /// At least one; no address twice.
     pub servers: Vec<Server>,
     /// How PoolRoute spreads keys.
-    pub distribution: Distribution,
-    /// Which part of a key is hashed.
-    pub tag: Option<HashTag>,
+    pub hash: Hash,
     /// What PoolRoute does for keys of a server that is down.
     pub on_down: OnDown,
     /// What becomes of servers that are down, or come back.
@@ -49,27 +48,41 @@ pub struct Pool {
 pub struct Server {
     /// Where it is.
     pub address: ServerAddress,
-    /// The address as it was written: what metrics and logs show, and what ketama hashes when there is no name.
+    /// The address as it was written: what metrics and logs show, and what is hashed for it when there is no name.
     pub configured: String,
     /// Its name on the ring.
     pub name: Option<String>,
     /// Its share of the keys.
-    pub weight: u32,
+    pub weight: Weight,
+    /// Its buckets, first and last of each range, where the hash has buckets.
+    pub buckets: Vec<(u16, u16)>,
+}
+
+impl Pool {
+    /// How its keys are placed: a member for each server.
+    pub fn placement(&self) -> PlacementSpec {
+        let members = self.servers.iter().map(|server| Member {
+            label: server.label(self.hash.distribution),
+            weight: server.weight,
+            buckets: server.buckets.clone(),
+        });
+        self.hash.placement(members.collect())
+    }
 }
 
 impl Server {
-    /// What ketama hashes for it.
-    pub fn label(&self) -> String {
+    /// What is hashed for it.
+    pub fn label(&self, distribution: Distribution) -> String {
         let host_and_port = self.configured.rsplit_once(':');
         let (host, port) = match (&self.address, host_and_port) {
-            // As written: twemproxy hashes the configured text, not what it resolves to.
+            // As written: the programs hash the configured text, not what it resolves to.
             (ServerAddress::Ip(_) | ServerAddress::Name(..), Some((host, port))) => (host, port.parse().ok()),
             (ServerAddress::Unix(path), _) => (path.to_str().unwrap_or_default(), None),
             (ServerAddress::Ip(_) | ServerAddress::Name(..) | ServerAddress::Embedded(_), _) => {
                 (self.configured.as_str(), None)
             }
         };
-        ketama::label(self.name.as_deref(), host.trim_matches(['[', ']']), port)
+        distribution.label(self.name.as_deref(), host.trim_matches(['[', ']']), port)
     }
 }
 
@@ -120,10 +133,16 @@ fn read_pool(
 ) -> Pool {
     // Only memcached passes; the word itself is of no further use yet.
     map.word("protocol", faults);
-    let (distribution, tag) = read_hash(map, faults);
+    let given_servers = servers.and_then(|node| match &node.value {
+        Value::List(items) => Some(items.len()),
+        Value::Scalar { .. } | Value::Map(_) => None,
+    });
+    let hash_node = map.find("hash");
+    let hash_path = Path::Key(map.path, "hash");
+    let hash = hash_node.map_or(Some(Hash::default()), |node| Hash::read(node, &hash_path, faults));
     let servers = match servers {
-        Some(node) if name == ORDERED_POOL => read_servers(node, map.path, distribution, faults),
-        Some(node) => read_servers(node, &Path::Key(map.path, "servers"), distribution, faults),
+        Some(node) if name == ORDERED_POOL => read_servers(node, map.path, hash.as_ref(), faults),
+        Some(node) => read_servers(node, &Path::Key(map.path, "servers"), hash.as_ref(), faults),
         None => Vec::new(),
     };
     let timeout_ms = map.number("timeout_ms", faults);
@@ -143,11 +162,10 @@ fn read_pool(
     let ejects = map.word("auto_eject_hosts", faults) == "true";
     let on_down = read_on_down(map, ejects, faults);
     let (ejection, failure_limit) = ejection::read(map, on_down, ejects, servers.len(), faults);
-    Pool {
+    let pool = Pool {
         name: name.to_owned(),
         servers,
-        distribution: distribution.unwrap_or(Distribution::Ch3),
-        tag,
+        hash: hash.unwrap_or_default(),
         on_down,
         ejection,
         failure_limit,
@@ -157,7 +175,12 @@ fn read_pool(
             timeout: Duration::from_millis(timeout_ms),
         },
         deadline: Duration::from_millis(deadline_ms),
+    };
+    // A server with faults is missing from the list, and what would be said of the rest isn't so.
+    if let Some(node) = hash_node.filter(|_| given_servers == Some(pool.servers.len())) {
+        pool.hash.check_members(&pool.placement(), node, &hash_path, faults);
     }
+    pool
 }
 
 /// `auto_eject_hosts` is twemproxy's word for `on_down: rehash`.
@@ -175,35 +198,8 @@ fn read_on_down(map: &Map<'_, '_>, ejects: bool, faults: &mut Faults) -> OnDown 
     OnDown::Rehash
 }
 
-/// `None` stands for a fault, so that nothing is concluded from it.
-fn read_hash(pool: &Map<'_, '_>, faults: &mut Faults) -> (Option<Distribution>, Option<HashTag>) {
-    let Some(node) = pool.find("hash") else { return (Some(Distribution::Ch3), None) };
-    let path = Path::Key(pool.path, "hash");
-    let map = Map::read(node, &HASH, &path, faults);
-    let function = map.given_word("function", faults);
-    let distribution = map.given_word("distribution", faults);
-    let is_good = |name: &str, word: Option<&str>| word.is_some() || map.find(name).is_none();
-    let are_good = is_good("function", function) && is_good("distribution", distribution);
-    let together = Distribution::from_names(function, distribution).filter(|_| are_good);
-    if together.is_none() && are_good {
-        let problem = format!(
-            "function {} and distribution {} don't go together",
-            function.unwrap_or_default(),
-            distribution.unwrap_or_default()
-        );
-        faults.at(node.position, path, problem, "ch3 with ch3, fnv1a_64 with ketama".to_owned());
-    }
-    let tag = map.given_text("tag", faults).and_then(|(text, node)| {
-        let tag = HashTag::from_pair(text.as_bytes()).filter(|_| text.bytes().all(|byte| byte.is_ascii_graphic()));
-        if tag.is_none() {
-            map.refuse("tag", node, format!("{} isn't two characters", seen(text)), faults);
-        }
-        tag
-    });
-    (together, tag)
-}
-
-fn read_servers(node: &Node, path: &Path<'_>, distribution: Option<Distribution>, faults: &mut Faults) -> Vec<Server> {
+/// Without a hash nothing is said about what goes with it: it has faults of its own.
+fn read_servers(node: &Node, path: &Path<'_>, hash: Option<&Hash>, faults: &mut Faults) -> Vec<Server> {
     let Some(items) = items(node, path, faults) else { return Vec::new() };
     if items.is_empty() || items.len() > MAX_POOL_SERVERS {
         let allowed = format!("1 to {MAX_POOL_SERVERS}");
@@ -215,18 +211,18 @@ fn read_servers(node: &Node, path: &Path<'_>, distribution: Option<Distribution>
     let mut labels: HashMap<String, usize> = HashMap::new();
     for (at, item) in items.iter().enumerate() {
         let path = Path::Item(path, at);
-        let Some(server) = read_server(item, &path, distribution, faults) else { continue };
+        let Some(server) = read_server(item, &path, hash, faults) else { continue };
         if let Some(first) = addresses.insert(server.address.clone(), at) {
             let problem = format!("{} is given twice; first as server {first}", seen(&server.configured));
             faults.at(item.position, path, problem, "a server once; `weight` gives it more keys".to_owned());
-        } else if let Some(Distribution::Ketama(_)) = distribution {
-            let label = server.label();
+        } else if let Some(hash) = hash.filter(|hash| hash.goes_by_servers_labels()) {
+            let label = server.label(hash.distribution);
             if label.len() > MAX_LABEL_BYTES {
                 let allowed = format!("a `name`, or an address of at most {MAX_LABEL_BYTES} bytes");
-                faults.at(item.position, path, "the address is too long for the ring".to_owned(), allowed);
+                faults.at(item.position, path, "the address is too long for the hash".to_owned(), allowed);
             }
             if let Some(first) = labels.insert(label.clone(), at) {
-                let problem = format!("{} is on the ring already, as server {first}", seen(&label));
+                let problem = format!("{} is taken already, by server {first}", seen(&label));
                 faults.at(item.position, path, problem, "a `name` of its own for each server".to_owned());
             }
         }
@@ -235,44 +231,53 @@ fn read_servers(node: &Node, path: &Path<'_>, distribution: Option<Distribution>
     servers
 }
 
-fn read_server(
-    node: &Node,
-    path: &Path<'_>,
-    distribution: Option<Distribution>,
-    faults: &mut Faults,
-) -> Option<Server> {
+fn read_server(node: &Node, path: &Path<'_>, hash: Option<&Hash>, faults: &mut Faults) -> Option<Server> {
     let map = match &node.value {
         Value::Map(_) => Map::read(node, &SERVER, path, faults),
         Value::Scalar { .. } | Value::List(_) => {
             let text = text_of(node, path, SERVER_FORMS, faults)?;
             let address = read_address(text, node, path, faults)?;
-            return Some(Server { address, configured: text.to_owned(), name: None, weight: 1 });
+            let (name, weight, buckets) = (None, Weight::ONE, Vec::new());
+            return Some(Server { address, configured: text.to_owned(), name, weight, buckets });
         }
     };
     map.required("address", faults);
-    let weight = map.number("weight", faults);
     let name = map.given_text("name", faults);
     if let Some((text, node)) = name
         && !is_name(text)
     {
         map.refuse("name", node, format!("{} is no good name", seen(text)), faults);
     }
-    if distribution == Some(Distribution::Ch3) {
-        // mcrouter's ch3 goes by the position alone: a weight or a name would be silently of no effect.
-        let useless = [("name", name.is_some()), ("weight", weight != 1)];
-        for (key, _) in useless.into_iter().filter(|(_, given)| *given) {
+    let weight = read_weight(&map, hash, faults);
+    let buckets = read_buckets(&map, hash, faults);
+    if let Some(hash) = hash {
+        // A name that a hash by order doesn't look at would be silently of no effect.
+        let distribution = hash.distribution;
+        let useless = [
+            ("name", name.is_some() && !hash.goes_by_servers_labels()),
+            ("weight", weight != Weight::ONE && distribution.weights() == WeightRule::Unused),
+            ("buckets", !buckets.is_empty() && distribution.buckets().is_none()),
+        ];
+        for (key, _) in useless.into_iter().filter(|(_, is_useless)| *is_useless) {
             if let Some(node) = map.find(key) {
-                let problem = format!("{} has no effect with ch3, which goes by the order of servers", node.seen());
+                let problem = format!("{} has no effect with {}", node.seen(), hash.described());
                 let path = Path::Key(path, key);
-                faults.at(node.position, path, problem, "with `hash: {distribution: ketama}`".to_owned());
+                faults.at(node.position, path, problem, useful_with(key).to_owned());
             }
         }
     }
     let (text, address_node) = map.given_text("address", faults)?;
     let address = read_address(text, address_node, &Path::Key(path, "address"), faults)?;
     let name = name.map(|(text, _)| text.to_owned());
-    let weight = u32::try_from(weight).unwrap_or(1);
-    Some(Server { address, configured: text.to_owned(), name, weight })
+    Some(Server { address, configured: text.to_owned(), name, weight, buckets })
+}
+
+/// What gives a server's key an effect.
+fn useful_with(key: &str) -> &'static str {
+    match key {
+        "buckets" => "with `hash: codis` or `hash: kvstore`",
+        _ => "with `hash: {distribution: ketama}`",
+    }
 }
 
 fn read_address(text: &str, node: &Node, path: &Path<'_>, faults: &mut Faults) -> Option<ServerAddress> {

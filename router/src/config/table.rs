@@ -7,7 +7,7 @@ use super::pools::{ConnectionSettings, Pool};
 use super::{Config, Route, ServerAddress};
 use crate::table::{ServerKey, Table, TablePool, TableRoute, TableServer};
 use crate::trouble::DownRules;
-use keyway_policies::{BuildError, NodeId, PoolServer, PoolSpec, Routes, RoutesBuilder, ServerId};
+use keyway_policies::{BuildError, NodeId, PoolSpec, Routes, RoutesBuilder, ServerId};
 use std::collections::HashMap;
 
 /// What makes two configured servers the same: one key, one set of connections per shard, one health.
@@ -132,15 +132,9 @@ impl Arena<'_> {
             return Ok(*node);
         }
         let pool = &self.pools[at];
-        let servers = pool.servers.iter().enumerate().map(|(server, configured)| PoolServer {
-            server: self.server_id(at, server),
-            label: configured.label(),
-            weight: configured.weight,
-        });
         let spec = PoolSpec {
-            servers: servers.collect(),
-            distribution: pool.distribution,
-            tag: pool.tag,
+            servers: (0..pool.servers.len()).map(|server| self.server_id(at, server)).collect(),
+            placement: pool.placement(),
             on_down: pool.on_down,
         };
         let node = self.builder.pool(&spec)?;

@@ -15,6 +15,7 @@ mod hostile;
 mod lifecycle;
 mod limits;
 mod metrics;
+mod nutcracker;
 mod pipelines;
 mod placement;
 mod sharded;

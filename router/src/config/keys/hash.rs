@@ -1,0 +1,122 @@
+//! The keys of `hash`: how a pool picks the server of a key.
+
+use super::{Default, Key, Kind, Section, number, shape};
+
+/// How a pool picks the server of a key.
+pub static HASH: Section = Section {
+    name: "pools.*.hash",
+    keys: &[
+        Key {
+            name: "function",
+            kind: Kind::Word {
+                allowed: &[
+                    "ch3",
+                    "one_at_a_time",
+                    "md5",
+                    "crc16",
+                    "crc32",
+                    "crc32a",
+                    "fnv1_64",
+                    "fnv1a_64",
+                    "fnv1_32",
+                    "fnv1a_32",
+                    "hsieh",
+                    "murmur",
+                    "jenkins",
+                    "xxh3",
+                ],
+                unsupported: &[],
+                default: Default::Said("the distribution's own"),
+            },
+            meaning: "The hash of the key.",
+        },
+        Key {
+            name: "distribution",
+            kind: Kind::Word {
+                allowed: &[
+                    "ch3",
+                    "weighted_ch3",
+                    "crc32",
+                    "const_shard",
+                    "rendezvous",
+                    "weighted_rendezvous",
+                    "ketama",
+                    "modula",
+                    "random",
+                    "libmemcached_ketama",
+                    "libmemcached_ketama_weighted",
+                    "libmemcached_modula",
+                    "overlord_ketama",
+                    "jump",
+                    "ring",
+                    "codis",
+                    "kvstore",
+                ],
+                unsupported: &[],
+                default: Default::Said("`ch3`; `jump` with function xxh3, `ketama` with another"),
+            },
+            meaning: "How hashes are spread over servers.",
+        },
+        shape(
+            "hash_func",
+            "word",
+            "Ch3, WeightedCh3, Crc32, ConstShard, Rendezvous, WeightedRendezvous",
+            Default::Said("none"),
+            "mcrouter's form: function and distribution in one. Not beside them.",
+        ),
+        shape(
+            "tag",
+            "text",
+            "two characters, as \"{}\"",
+            Default::Said("none"),
+            "Hash only what stands between these two, where a key has both.",
+        ),
+        shape(
+            "stop",
+            "text",
+            "1 to 8 characters, off",
+            Default::Said("`|#|` with mcrouter's distributions, else off"),
+            "Hash only what stands before this mark.",
+        ),
+        shape(
+            "salt",
+            "text",
+            "at most 64 bytes",
+            Default::Said("none"),
+            "Appended to what is hashed, so that two pools spread the same keys differently.",
+        ),
+        shape(
+            "seed",
+            "text",
+            "any text",
+            Default::Said("none"),
+            "The seed of xxh3, as memcached's proxy has it; for jump and ring.",
+        ),
+        Key {
+            name: "omode",
+            kind: Kind::Word {
+                allowed: &["default", "ketama", "twemproxy", "evcache"],
+                unsupported: &[],
+                default: Default::Word("default"),
+            },
+            meaning: "What the points of a ring are made from.",
+        },
+        number("obuckets", 160, 1, 4096, "Points of a server on a ring; multiples of 4 but with omode default."),
+        number("buckets", 1024, 256, 2048, "Buckets of distribution kvstore."),
+        shape(
+            "weights",
+            "list of numbers",
+            "one for each server",
+            Default::Said("each server's `weight`"),
+            "The servers' weights, in order, as mcrouter has them.",
+        ),
+        shape(
+            "tags",
+            "list of texts",
+            "one for each server",
+            Default::Said("each server's `name`"),
+            "What stands for the servers in the hash, in order, as mcrouter has it.",
+        ),
+    ],
+    unsupported: &["bucketize", "client_fanout", "weight_runtime_var"],
+};
