@@ -282,6 +282,24 @@ fn routes_are_written_as_mcrouter_writes_them() {
 }
 
 #[test]
+fn pools_take_from_others_what_they_do_not_say() {
+    let config = good(
+        "pools:\n  a: {servers: ['a:1', 'b:2'], timeout_ms: 70, connections: 2}\n  b: {inherit: a, timeoutMs: 80}\n  \
+         c: {inherit: b, servers: ['c:3'], connect_timeout_ms: 5}\nroute: PoolRoute|b\n",
+    );
+    let told: Vec<_> = config
+        .pools
+        .iter()
+        .map(|pool| (pool.servers.len(), pool.connection.timeout.as_millis(), pool.connection.connections))
+        .collect();
+    assert_eq!(told, [(2, 70, 2), (2, 80, 2), (1, 80, 2)]);
+    let refused = |pools: &str, wanted: &[&str]| check_faults(&format!("route: LocalRoute\npools:\n{pools}\n"), wanted);
+    refused("  a: {inherit: ^x, servers: ['a:1']}", &["pools.a.inherit: no pool `x` (allowed: a)"]);
+    refused("  a: {inherit: ^a, servers: ['a:1']}", &["pools.a.inherit: `a` inherits from itself"]);
+    refused("  a: {servers: ['a:1'], inherit: ^[b]}", &["pools.a.inherit: a list where text is needed"]);
+}
+
+#[test]
 fn routes_have_names_of_their_own() {
     let all = || vec![server(0, 0), server(0, 1)];
     let check = |routes: &str, wanted: Route| {

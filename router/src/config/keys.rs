@@ -263,6 +263,13 @@ pub static POOL: Section = Section {
             Default::Said("ch3 over the whole key"),
             "How PoolRoute picks the server of a key; ch3 is mcrouter's default.",
         ),
+        shape(
+            "inherit",
+            "name",
+            "a pool's name",
+            Default::Said("none"),
+            "Another pool, of which this one takes what it doesn't say itself.",
+        ),
         number("connections", 1, 1, 64, "Connections per server and shard. `-C` overrides."),
         number("connect_timeout_ms", 250, 1, 600_000, "Longest time to make a connection."),
         number("timeout_ms", 1000, 1, 3_600_000, "Longest time for one try, in the queue included. `-r` overrides."),

@@ -9,6 +9,7 @@ mod address;
 mod ejection;
 mod error;
 mod hash;
+mod inherit;
 mod json;
 pub mod keys;
 mod memory;

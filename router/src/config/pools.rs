@@ -7,6 +7,7 @@ use super::address::{ServerAddress, is_name};
 use super::ejection::{self, Ejection};
 use super::error::{Faults, Path, did_you_mean, seen};
 use super::hash::{Hash, read_buckets, read_weight};
+use super::inherit::with_inherited;
 use super::keys::{NAME_FORM, POOL, SERVER, SERVER_FORMS};
 use super::overrides::Overrides;
 use super::reader::{Map, entries, items, text_of};
@@ -105,6 +106,7 @@ pub(super) fn read_pools(node: &Node, path: &Path<'_>, overrides: &Overrides, fa
         faults.at(node.position, path, format!("{} pools", entries.len()), format!("at most {MAX_POOLS}"));
         return Vec::new();
     }
+    let entries = &with_inherited(entries, path, faults);
     let mut pools = Vec::with_capacity(entries.len());
     for entry in entries {
         let path = Path::Key(path, &entry.key);
