@@ -5,11 +5,13 @@
 
 use crate::config::keys::{self, Kind, Section};
 use crate::config::{Config, ConfigErrors, ListenAddress, Overrides, Shards};
+use crate::control::last_good::{DEFAULT_MAX_AGE, LastGood};
 use crate::explain::{Question, explain};
 use argh::FromArgs;
 use log::LevelFilter;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The file read when no flag names one, as gomcrouter has it.
 pub const DEFAULT_FILE: &str = "router.yaml";
@@ -32,6 +34,8 @@ pub struct RunOptions {
     pub file_was_named: bool,
     /// What the flags say instead of the file.
     pub overrides: Overrides,
+    /// Where the last good configuration is kept, if anywhere.
+    pub last_good: Option<LastGood>,
     /// What is logged.
     pub log_level: LevelFilter,
 }
@@ -62,9 +66,9 @@ impl RunOptions {
         Config::load(&self.file, &self.overrides).map_err(|errors| errors.to_string())
     }
 
-    /// Reads the configuration again, for a reload.
-    pub fn reload(&self) -> Result<Config, ConfigErrors> {
-        Config::load(&self.file, &self.overrides)
+    /// What the bytes of the configuration file mean.
+    pub fn parse(&self, bytes: &[u8]) -> Result<Config, ConfigErrors> {
+        Config::parse(bytes, &self.file.display().to_string(), &self.overrides)
     }
 }
 
@@ -139,6 +143,14 @@ struct Arguments {
     #[argh(option, short = 'L', arg_name = "address", from_str_fn(metrics_flag))]
     metrics_listen_addr: Option<ListenAddress>,
 
+    /// keep the last good configuration in this folder, and start with it when the file has faults or is missing
+    #[argh(option, arg_name = "folder")]
+    last_good: Option<PathBuf>,
+
+    /// an older one isn't used, as 12h, 30m (default: 12h)
+    #[argh(option, arg_name = "duration", from_str_fn(max_age_flag))]
+    last_good_max_age: Option<Duration>,
+
     /// print the version
     #[argh(switch)]
     version: bool,
@@ -189,7 +201,7 @@ struct ExplainArguments {
 }
 
 /// Options that take a value: long names, with the short one where there is one.
-const OPTIONS: [(&str, Option<char>); 12] = [
+const OPTIONS: [(&str, Option<char>); 14] = [
     ("--router-config", Some('f')),
     ("--listen", Some('l')),
     ("--log-level", None),
@@ -200,6 +212,8 @@ const OPTIONS: [(&str, Option<char>); 12] = [
     ("--healthcheck-interval", Some('H')),
     ("--dns-cache-ttl", Some('t')),
     ("--metrics-listen-addr", Some('L')),
+    ("--last-good", None),
+    ("--last-good-max-age", None),
     ("--down", None),
     ("--route", None),
 ];
@@ -250,12 +264,17 @@ fn invocation(arguments: Arguments) -> Invocation {
         health_interval_ms: arguments.healthcheck_interval,
         dns_ttl_ms: arguments.dns_cache_ttl,
     };
+    if arguments.last_good_max_age.is_some() && arguments.last_good.is_none() {
+        return refuse("--last-good-max-age has an effect with --last-good only".to_owned());
+    }
+    let max_age = arguments.last_good_max_age.unwrap_or(DEFAULT_MAX_AGE);
+    let last_good = arguments.last_good.map(|folder| LastGood { folder, max_age });
     let log_level = arguments.log_level.unwrap_or(LevelFilter::Info);
     let options = |of_verb: Option<String>| {
         let named = of_verb.or(arguments.router_config);
         let file_was_named = named.is_some();
         let file = PathBuf::from(named.unwrap_or_else(|| DEFAULT_FILE.to_owned()));
-        RunOptions { file, file_was_named, overrides, log_level }
+        RunOptions { file, file_was_named, overrides, last_good, log_level }
     };
     match arguments.verb {
         None => Invocation::Run(options(None)),
@@ -364,6 +383,10 @@ fn interval_flag(text: &str) -> Result<u64, String> {
 
 fn ttl_flag(text: &str) -> Result<u64, String> {
     in_range(text, duration_ms(text)?, &keys::DNS.key("ttl_ms").kind)
+}
+
+fn max_age_flag(text: &str) -> Result<Duration, String> {
+    duration_ms(text).map(Duration::from_millis)
 }
 
 fn number_flag(text: &str, section: &'static Section, name: &str) -> Result<u64, String> {

@@ -4,8 +4,9 @@
 //! reported to the main thread before the program counts as started, and the reason is told in words.
 
 use crate::cli::RunOptions;
-use crate::config::{Config, ListenAddress, ServerAddress, Shards};
-use crate::control::{self, ControlInputs, Embedded, Finished, Loaded, ServerKeys, Target};
+use crate::config::{Config, ListenAddress, ServerAddress, Shards, read_file};
+use crate::control::last_good::LastGood;
+use crate::control::{self, ConfigFile, Contents, ControlInputs, Embedded, Finished, Loaded, ServerKeys, Target};
 use crate::embedded;
 use crate::messages::{FromShard, ToShard};
 use crate::shard::Shard;
@@ -17,8 +18,9 @@ use keyway_io_engine::{
     Address, Batching, Io, Listener, Nanos, Receiver, RingConfig, RingEngine, Sender, Wait, bind, bind_all_addresses,
     mailbox, probe,
 };
+use std::path::Path;
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Connections waiting to be accepted, per listening socket; the kernel cuts it to net.core.somaxconn.
 const BACKLOG: i32 = 4096;
@@ -45,7 +47,8 @@ struct ShardInputs {
 /// Serves until told to stop. The error is ready to be printed.
 pub fn run(options: &RunOptions) -> Result<(), String> {
     let started = Instant::now();
-    let config = options.load()?;
+    let (config, file) = load(options)?;
+    let config = Arc::new(config);
     let descriptors = raise_limits();
     let kernel = probe::probe().map_err(|error| error.to_string())?;
     let embedded = start_embedded(&config)?;
@@ -63,7 +66,7 @@ pub fn run(options: &RunOptions) -> Result<(), String> {
     }
     let shards = placement.cpus().len();
     let mut keys = ServerKeys::new();
-    let loaded = Loaded::new(&config, 1, &mut keys, &*embedded_at)?;
+    let loaded = Loaded::new(config.clone(), 1, &mut keys, &*embedded_at)?;
 
     warn_of_descriptors(&config, shards, descriptors);
     let (wishes_sender, wishes) = mailbox().map_err(out_of_descriptors)?;
@@ -84,7 +87,7 @@ pub fn run(options: &RunOptions) -> Result<(), String> {
         serving: mpsc::channel().0,
         keys,
         loaded,
-        reload: reloader(options.clone(), config.listeners.clone()),
+        file,
         embedded: embedded_at,
     };
     // Before the shards: when the metrics port is taken, no client should have been let in.
@@ -108,6 +111,57 @@ pub fn run(options: &RunOptions) -> Result<(), String> {
     }
     drop(embedded);
     Ok(())
+}
+
+/// The configuration to start with: the file's, or the last good one where that has faults or is missing.
+fn load(options: &RunOptions) -> Result<(Config, ConfigFile), String> {
+    let path = control::absolute(&options.file);
+    let contents: Contents = read_file(&options.file).map(Arc::from);
+    let parsed = match &contents {
+        Ok(bytes) => options.parse(bytes).map_err(|errors| errors.to_string()),
+        // In the words for somebody who starts it the first time.
+        Err(_) => options.load(),
+    };
+    let started_with_last_good = parsed.is_err();
+    let config = match (parsed, &options.last_good) {
+        (Ok(config), _) => config,
+        (Err(errors), None) => return Err(errors),
+        (Err(errors), Some(last_good)) => load_last_good(options, &path, &errors, last_good)?,
+    };
+    let parse = reparse(options.clone(), config.listeners.clone());
+    let last_good = options.last_good.clone();
+    Ok((config, ConfigFile { path, parse, contents, last_good, started_with_last_good }))
+}
+
+fn load_last_good(options: &RunOptions, file: &Path, errors: &str, last_good: &LastGood) -> Result<Config, String> {
+    let no_use = |why: String| format!("{errors}\nand there is no last good configuration to start with: {why}");
+    let kept = last_good.load(file, SystemTime::now()).map_err(no_use)?;
+    // Its flags or this version may be other ones than when it was good.
+    let config = options.parse(&kept.bytes).map_err(|errors| no_use(errors.to_string()))?;
+    log::error!("{} CAN'T BE USED:", file.display());
+    for line in errors.lines() {
+        log::error!("  {line}");
+    }
+    log::error!(
+        "STARTING WITH THE LAST GOOD CONFIGURATION, which the file held {} s ago ({}), until the file is mended",
+        kept.age.as_secs(),
+        kept.path.display()
+    );
+    Ok(config)
+}
+
+/// Makes a configuration of bytes for a reload. What only a start can change must be the same.
+fn reparse(options: RunOptions, listeners: Vec<crate::config::Listener>) -> control::Parse {
+    Box::new(move |bytes| {
+        let config = options.parse(bytes).map_err(|errors| errors.to_string())?;
+        let addresses = |listeners: &[crate::config::Listener]| -> Vec<ListenAddress> {
+            listeners.iter().map(|listener| listener.address.clone()).collect()
+        };
+        if addresses(&config.listeners) != addresses(&listeners) {
+            return Err("the listeners changed, which takes a restart; nothing of the new file is used".to_string());
+        }
+        Ok(config)
+    })
 }
 
 /// Clients are refused by the kernel, not by our limit, when descriptors run out first: said at start.
@@ -281,20 +335,6 @@ fn start_control(placement: &Placement, mut inputs: ControlInputs) -> Result<mps
         log::info!("metrics on http://{address}/metrics (also /events, /healthz, /readyz)");
     }
     Ok(finished)
-}
-
-/// Reads the configuration again for a reload. What only a start can change must be the same.
-fn reloader(options: RunOptions, listeners: Vec<crate::config::Listener>) -> control::Reload {
-    Box::new(move || {
-        let config = options.reload().map_err(|errors| errors.to_string())?;
-        let addresses = |listeners: &[crate::config::Listener]| -> Vec<ListenAddress> {
-            listeners.iter().map(|listener| listener.address.clone()).collect()
-        };
-        if addresses(&config.listeners) != addresses(&listeners) {
-            return Err("the listeners changed, which takes a restart; nothing of the new file is used".to_string());
-        }
-        Ok(config)
-    })
 }
 
 /// Jitter need not be secret, only different: between shards, processes and hosts.

@@ -4,7 +4,7 @@
 
 use keyway::config::{Config, ListenAddress, Overrides};
 use keyway::control::signals::{self, Wish};
-use keyway::control::{ControlInputs, Finished, Loaded, ServerKeys, run};
+use keyway::control::{ConfigFile, ControlInputs, Finished, Loaded, ServerKeys, run};
 use keyway::messages::{FromShard, ToShard};
 use keyway::metrics::{ShardMetrics, write_stats};
 use keyway::table::ServerKey;
@@ -13,6 +13,8 @@ use keyway_io_engine::Address;
 use keyway_io_engine::mailbox::{Receiver, Sender, mailbox};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -82,7 +84,8 @@ fn yaml(servers: &[String]) -> String {
          routes: {{web: PoolRoute|web}}\n\
          limits: {{drain_ms: 5000}}\n\
          health: {{interval_ms: 1000, timeout_ms: 200, failures: 2, successes: 2, probe_initial_ms: 20, probe_max_ms: 50, \
-         min_down_ms: 50, max_down_ms: 100}}\n",
+         min_down_ms: 50, max_down_ms: 100}}\n\
+         reload: {{watch: off}}\n",
         servers.iter().map(|server| format!("\"{server}\"")).collect::<Vec<_>>().join(", "),
     )
 }
@@ -91,13 +94,36 @@ fn parse(text: &str) -> Result<Config, String> {
     Config::parse(text.as_bytes(), "test.yaml", &Overrides::default()).map_err(|errors| errors.to_string())
 }
 
+/// A configuration file of this test alone, gone with it.
+struct File(PathBuf);
+
+impl File {
+    fn new(text: &str) -> File {
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let name = format!("keyway-control-{}-{}.yaml", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
+        let file = File(std::env::temp_dir().join(name));
+        file.write(text);
+        file
+    }
+
+    fn write(&self, text: &str) {
+        std::fs::write(&self.0, text).expect("the folder for temporary files takes files");
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
 /// A control plane with one shard, which is the test.
 struct Plane {
     inbox: Receiver<ToShard>,
     outbox: Sender<FromShard>,
     wishes: Sender<Wish>,
     http: SocketAddr,
-    config: Arc<Mutex<String>>,
+    file: File,
     thread: JoinHandle<Finished>,
 }
 
@@ -108,14 +134,21 @@ struct Ends {
     served: mpsc::Receiver<Result<Vec<SocketAddr>, String>>,
 }
 
-fn inputs(config: &Arc<Mutex<String>>, wishes: Receiver<Wish>, http: Vec<ListenAddress>) -> (ControlInputs, Ends) {
+fn inputs(file: &File, wishes: Receiver<Wish>, http: Vec<ListenAddress>) -> (ControlInputs, Ends) {
     let (to_shard, inbox) = mailbox().expect("eventfd");
     let (outbox, from_shards) = mailbox().expect("eventfd");
     let (serving, served) = mpsc::channel();
     let mut keys = ServerKeys::new();
-    let first = parse(&config.lock().expect("no panic")).expect("a good configuration");
-    let loaded = Loaded::new(&first, 1, &mut keys, &|_| None).expect("it can be used");
-    let text = config.clone();
+    let text = std::fs::read_to_string(&file.0).expect("the file is there");
+    let first = parse(&text).expect("a good configuration");
+    let loaded = Loaded::new(Arc::new(first), 1, &mut keys, &|_| None).expect("it can be used");
+    let file = ConfigFile {
+        path: file.0.clone(),
+        parse: Box::new(|bytes| parse(std::str::from_utf8(bytes).expect("UTF-8"))),
+        contents: Ok(Arc::from(text.into_bytes())),
+        last_good: None,
+        started_with_last_good: false,
+    };
     let inputs = ControlInputs {
         started: Instant::now(),
         shards: vec![to_shard],
@@ -125,7 +158,7 @@ fn inputs(config: &Arc<Mutex<String>>, wishes: Receiver<Wish>, http: Vec<ListenA
         serving,
         keys,
         loaded,
-        reload: Box::new(move || parse(&text.lock().expect("no panic"))),
+        file,
         embedded: Box::new(|_| None),
     };
     (inputs, Ends { inbox, outbox, served })
@@ -157,11 +190,11 @@ impl Plane {
     }
 
     fn start_of(config: String, wishes: Sender<Wish>, receiver: Receiver<Wish>) -> Plane {
-        let config = Arc::new(Mutex::new(config));
-        let (inputs, Ends { inbox, outbox, served }) = inputs(&config, receiver, vec![any_port()]);
+        let file = File::new(&config);
+        let (inputs, Ends { inbox, outbox, served }) = inputs(&file, receiver, vec![any_port()]);
         let thread = std::thread::spawn(move || executor().run(run(inputs)));
         let http = served.recv_timeout(LIMIT).expect("told").expect("served")[0];
-        Plane { inbox, outbox, wishes, http, config, thread }
+        Plane { inbox, outbox, wishes, http, file, thread }
     }
 
     /// Takes messages until one is as wanted, and returns that; answers snapshots on the way.
@@ -422,7 +455,7 @@ fn reloads() {
     let (one, two) = (Server::start(Says::Version), Server::start(Says::Version));
     let mut plane = Plane::start(&[one.address.to_string()]);
     plane.until_server(0, true);
-    *plane.config.lock().expect("no panic") = yaml(&[two.address.to_string(), one.address.to_string()]);
+    plane.file.write(&yaml(&[two.address.to_string(), one.address.to_string()]));
     plane.wishes.send(Wish::Reload).expect("room");
     let table = plane.until("a table", |message| match message {
         ToShard::Table(table) => Some(table),
@@ -442,7 +475,7 @@ fn reloads() {
     told.sort_unstable();
     assert_eq!(told, [0, 1]);
 
-    *plane.config.lock().expect("no panic") = "pools: 7".to_string();
+    plane.file.write("pools: 7");
     plane.wishes.send(Wish::Reload).expect("room");
     let failed = |metrics: &str| metrics.contains("keyway_config_reloads_total{result=\"failure\"} 1");
     while !failed(&plane.get("/metrics").1) {
@@ -475,9 +508,9 @@ fn a_taken_port_is_said_at_once() {
         socket.bind(&any.into()).expect("a port");
         socket.listen(1).expect("listening");
         let taken = socket.local_addr().expect("an address").as_socket().expect("an IP address");
-        let config = Arc::new(Mutex::new(yaml(&["127.0.0.1:1".to_string()])));
+        let file = File::new(&yaml(&["127.0.0.1:1".to_string()]));
         let (_wishes, receiver) = mailbox().expect("eventfd");
-        let (inputs, ends) = inputs(&config, receiver, vec![any_port(), ListenAddress::Tcp(taken)]);
+        let (inputs, ends) = inputs(&file, receiver, vec![any_port(), ListenAddress::Tcp(taken)]);
         let thread = std::thread::spawn(move || executor().run(run(inputs)));
         let error = ends.served.recv_timeout(LIMIT).expect("told").expect_err("it is taken");
         assert!(error.contains(&taken.to_string()) && error.contains("in use"), "{error}");

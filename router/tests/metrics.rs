@@ -67,6 +67,7 @@ fn facts() -> ProcessFacts {
         config_age_seconds: 4.0,
         reloads_succeeded: 2,
         reloads_failed: 1,
+        file_is_good: true,
         lookups_ok: 5,
         cpu_user_seconds: 1.25,
         resident_bytes: 4096,
@@ -201,6 +202,8 @@ fn values_are_the_sums_over_the_shards() {
     check("keyway_shards", 2.0);
     check("keyway_config_reloads_total{result=\"failure\"}", 1.0);
     check("keyway_config_generation", 3.0);
+    check("keyway_config_file_good", 1.0);
+    check("keyway_config_last_good_in_use", 0.0);
 }
 
 #[test]

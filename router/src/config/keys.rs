@@ -223,6 +223,7 @@ pub static TOP: Section = Section {
         shape("health", "map", "", Default::Said("see there"), "When a server is taken for down and for up again."),
         shape("dns", "map", "", Default::Said("see there"), "How servers' names are resolved."),
         shape("embedded", "map", "", Default::Said("see there"), "The servers inside this process (`embedded:name`)."),
+        shape("reload", "map", "", Default::Said("see there"), "When a changed file is read again."),
     ],
     unsupported: &["macros", "cluster", "clusters", "tls", "<<"],
 };
@@ -465,7 +466,7 @@ pub static EMBEDDED: Section = Section {
 };
 
 /// Every section but those of routes (`ROUTE_SECTIONS`), in the order of the docs.
-pub static SECTIONS: [&Section; 13] = [
+pub static SECTIONS: [&Section; 14] = [
     &TOP,
     &LISTENER,
     &POOL,
@@ -479,4 +480,5 @@ pub static SECTIONS: [&Section; 13] = [
     &HEALTH,
     &DNS,
     &EMBEDDED,
+    &super::reload::RELOAD,
 ];

@@ -6,6 +6,7 @@
 //! Never resolves names, opens sockets or looks at the machine: the same text always gives the same `Config`.
 
 mod address;
+mod diff;
 mod ejection;
 mod error;
 mod hash;
@@ -16,11 +17,13 @@ mod memory;
 mod overrides;
 mod pools;
 mod reader;
+mod reload;
 mod routes;
 mod table;
 mod tree;
 
 pub use address::{ListenAddress, ServerAddress};
+pub use diff::{Changes, MAX_CHANGES};
 pub use ejection::Ejection;
 pub use error::{ConfigErrors, Fault, MAX_FAULTS, Place, Position};
 pub use hash::Hash;
@@ -28,6 +31,7 @@ pub use json::quoted;
 pub use memory::MemoryBound;
 pub use overrides::Overrides;
 pub use pools::{ConnectionSettings, MAX_POOLS, ORDERED_POOL, Pool, Server};
+pub use reload::{ReloadSettings, WatchMode};
 pub use routes::{MAIN_ROUTE, MAX_ROUTE_DEPTH, MAX_ROUTE_NODES, MAX_ROUTES, NamedRoute, ROUTE_SECTIONS, Route};
 pub use table::ServerIdentity;
 pub use tree::{MAX_DEPTH, MAX_FILE_BYTES};
@@ -74,6 +78,8 @@ pub struct Config {
     pub dns_ttl: Duration,
     /// Memory of each embedded server, in bytes.
     pub embedded_memory_bytes: u64,
+    /// When a changed file is read again.
+    pub reload: ReloadSettings,
 }
 
 /// Where clients come in.
@@ -119,12 +125,10 @@ impl Config {
     /// Reads a configuration file.
     pub fn load(path: &std::path::Path, overrides: &Overrides) -> Result<Config, ConfigErrors> {
         let file = path.display().to_string();
-        let unreadable = |error: std::io::Error| ConfigErrors::whole_file(&file, format!("can't be read: {error}"));
-        let mut bytes = Vec::new();
-        // One byte more than allowed shows that there is more; the rest of a huge file (or of /dev/zero) is never read.
-        let most = MAX_FILE_BYTES as u64 + 1;
-        std::fs::File::open(path).and_then(|opened| opened.take(most).read_to_end(&mut bytes)).map_err(unreadable)?;
-        Config::parse(&bytes, &file, overrides)
+        match read_file(path) {
+            Ok(bytes) => Config::parse(&bytes, &file, overrides),
+            Err(problem) => Err(ConfigErrors::whole_file(&file, problem)),
+        }
     }
 
     /// Reads a configuration from the bytes of a file; `file` is its name in errors.
@@ -154,6 +158,15 @@ impl Config {
             (None, None) => Err(ConfigErrors::whole_file(file, "holds no configuration".to_owned())),
         }
     }
+}
+
+/// The bytes of a configuration file, or why it can't be read.
+pub fn read_file(path: &std::path::Path) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    // One byte more than allowed shows that there is more; the rest of a huge file (or of /dev/zero) is never read.
+    let most = MAX_FILE_BYTES as u64 + 1;
+    let read = std::fs::File::open(path).and_then(|opened| opened.take(most).read_to_end(&mut bytes));
+    read.map(|_| bytes).map_err(|error| format!("can't be read: {error}"))
 }
 
 /// The file's top. With faults noted the result is incomplete and must not be used.
@@ -188,6 +201,7 @@ fn read(top: &Node, overrides: &Overrides, faults: &mut Faults) -> Config {
         health,
         dns_ttl: Duration::from_millis(overrides.dns_ttl_ms.unwrap_or(dns_ttl_ms)),
         embedded_memory_bytes,
+        reload: reload::read_reload(&top, faults),
     }
 }
 

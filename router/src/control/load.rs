@@ -11,14 +11,14 @@ use keyway_policies::{OnDown, ServerId};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Reads and validates the configuration again. An error is every fault there is, in words.
-pub type Reload = Box<dyn FnMut() -> Result<Config, String> + Send>;
 /// Where an embedded server of this name listens inside the process.
 pub type Embedded = Box<dyn Fn(&str) -> Option<Address> + Send>;
 
 /// What follows from one configuration.
 #[derive(Clone, Debug)]
 pub struct Loaded {
+    /// The configuration itself.
+    pub config: Arc<Config>,
     /// For the shards.
     pub table: Arc<Table>,
     /// One per configured address.
@@ -34,13 +34,13 @@ pub struct Loaded {
 impl Loaded {
     /// What follows from `config`, or why it can't be used.
     pub fn new(
-        config: &Config,
+        config: Arc<Config>,
         generation: u64,
         keys: &mut ServerKeys,
         embedded: &dyn Fn(&str) -> Option<Address>,
     ) -> Result<Loaded, String> {
         keys.admit(&config.identities())?;
-        let servers = watched(config, keys, embedded)?;
+        let servers = watched(&config, keys, embedded)?;
         let table = config.table(generation, &mut |identity| keys.key(identity));
         let health = HealthSettings {
             interval: config.health.interval,
@@ -53,8 +53,9 @@ impl Loaded {
             max_down: config.health.max_down,
         };
         let settings = FleetSettings { health, dns_ttl: config.dns_ttl };
-        let pools = watched_pools(config, &table);
-        Ok(Loaded { table: Arc::new(table), servers, pools, settings, drain: config.drain })
+        let pools = watched_pools(&config, &table);
+        let drain = config.drain;
+        Ok(Loaded { config, table: Arc::new(table), servers, pools, settings, drain })
     }
 }
 

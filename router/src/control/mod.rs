@@ -3,7 +3,8 @@
 //! ```text
 //!  signals ─► wishes ─┐                        ┌─► ToShard: table, server, snapshot, stats, drain
 //!  shards ─► FromShard ┼─► loop: Control ───────┼─► tasks: check, look up, try ─► Done ─┐
-//!  HTTP ─► questions ──┘   (owns all state)     └─► answers to HTTP                    │
+//!  files ──► FileRead ─┤   (owns all state)     ├─► FileTask: read, adopted             │
+//!  HTTP ─► questions ──┘                        └─► answers to HTTP                    │
 //!          ▲────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
@@ -12,9 +13,11 @@
 
 pub mod dns;
 pub mod events;
+mod files;
 pub mod fleet;
 pub mod health;
 pub mod http;
+pub mod last_good;
 mod load;
 mod probe;
 mod process;
@@ -22,13 +25,17 @@ mod servers;
 pub mod signals;
 pub mod standing;
 mod state;
+mod watch;
 
-pub use load::{Embedded, Loaded, Reload};
+pub use files::{ConfigFile, Parse, absolute};
+pub use load::{Embedded, Loaded};
 pub use servers::{MAX_SERVER_KEYS, ServerKeys, Target, WatchedServer};
+pub use watch::Contents;
 
 use crate::config::ListenAddress;
 use crate::messages::{FromShard, ToShard};
 use crate::trouble::FailedCheck;
+use files::FileRead;
 use fleet::Action;
 use futures_lite::future;
 use glommio::timer::Timer;
@@ -61,8 +68,8 @@ pub struct ControlInputs {
     pub keys: ServerKeys,
     /// The configuration the shards were started with.
     pub loaded: Loaded,
-    /// Reads the configuration again.
-    pub reload: Reload,
+    /// Where it comes from, to be watched and read again.
+    pub file: ConfigFile,
     /// Where embedded servers are.
     pub embedded: Embedded,
 }
@@ -93,6 +100,7 @@ enum Done {
 enum Event {
     Shard(FromShard),
     Wish(Wish),
+    Read(FileRead),
     Done(Done),
     Time,
 }
@@ -106,6 +114,13 @@ pub async fn run(inputs: ControlInputs) -> Finished {
             return Finished::NotStarted;
         }
     };
+    let ((files, tasks), (read_files, mut reads)) = match (mailbox::mailbox(), mailbox::mailbox()) {
+        (Ok(tasks), Ok(reads)) => (tasks, reads),
+        (Err(error), _) | (_, Err(error)) => {
+            let _ = inputs.serving.send(Err(format!("out of descriptors for the control plane: {error}")));
+            return Finished::NotStarted;
+        }
+    };
     let serving = serve_http(&inputs.http, &done);
     let started = serving.is_ok();
     // Nobody may be waiting for it any more, which is not an error.
@@ -113,8 +128,11 @@ pub async fn run(inputs: ControlInputs) -> Finished {
     if !started {
         return Finished::NotStarted;
     }
-    let ControlInputs { started, shards, mut from_shards, mut wishes, keys, loaded, reload, embedded, .. } = inputs;
-    let mut control = Control::new(shards, keys, loaded, reload, embedded);
+    let ControlInputs { started, shards, mut from_shards, mut wishes, keys, loaded, file, embedded, .. } = inputs;
+    let mut control = Control::new(shards, keys, loaded, &file, files, embedded);
+    if let Err(error) = files::start(file, tasks, read_files) {
+        log::error!("there will be no reload: the thread for it can't be started: {error}");
+    }
     control.start(started.elapsed());
     loop {
         let now = started.elapsed();
@@ -126,12 +144,13 @@ pub async fn run(inputs: ControlInputs) -> Finished {
             return finished;
         }
         let wait = control.next_due().map_or(Duration::MAX, |due| due.saturating_sub(now));
-        let event = next_event(&mut from_shards, &mut wishes, &mut finished_tasks, wait).await;
+        let event = next_event(&mut from_shards, &mut wishes, &mut reads, &mut finished_tasks, wait).await;
         let now = started.elapsed();
         match event {
             Event::Shard(message) => control.heard(message, now),
-            Event::Wish(Wish::Reload) => control.reload(now),
+            Event::Wish(Wish::Reload) => control.reload(),
             Event::Wish(Wish::Stop) => control.drain(now),
+            Event::Read(read) => control.read(read, now),
             Event::Done(done) => control.done(done, now),
             Event::Time => {}
         }
@@ -141,6 +160,7 @@ pub async fn run(inputs: ControlInputs) -> Finished {
 async fn next_event(
     from_shards: &mut Receiver<FromShard>,
     wishes: &mut Receiver<Wish>,
+    reads: &mut Receiver<FileRead>,
     tasks: &mut Receiver<Done>,
     wait: Duration,
 ) -> Event {
@@ -153,12 +173,13 @@ async fn next_event(
     }
     let shard = async { Event::Shard(from(from_shards).await) };
     let wish = async { Event::Wish(from(wishes).await) };
+    let read = async { Event::Read(from(reads).await) };
     let task = async { Event::Done(from(tasks).await) };
     let time = async {
         Timer::new(wait.min(Duration::from_secs(60))).await;
         Event::Time
     };
-    future::or(future::or(wish, shard), future::or(task, time)).await
+    future::or(future::or(wish, shard), future::or(read, future::or(task, time))).await
 }
 
 /// Serves every address; the addresses as they came to be.

@@ -3,13 +3,15 @@
 //! Invariants: a shard gets a table before it is told of that table's servers; a configuration that can't be used
 //! changes nothing; once draining, nothing is reloaded any more.
 
+use super::files::{Adopted, ConfigFile, FileRead, FileTask};
 use super::fleet::{Action, Fleet};
 use super::http::{Answer, Question};
-use super::load::{Embedded, Loaded, Reload};
+use super::load::{Embedded, Loaded};
 use super::process::ProcessUsage;
 use super::servers::ServerKeys;
 use super::standing::PoolCount;
 use super::{DRAIN_GRACE, Done, Finished};
+use crate::config::{Changes, Config};
 use crate::messages::{FromShard, ToShard};
 use crate::metrics::{Folded, PoolFacts, ProcessFacts, ShardMetrics, StatsSummary, fold, render};
 use crate::table::TablePool;
@@ -27,11 +29,16 @@ pub(super) struct Control {
     pub(super) fleet: Fleet,
     keys: ServerKeys,
     loaded: Loaded,
-    reload: Reload,
+    files: Sender<FileTask>,
+    /// What the first configuration was made of, where that was the file.
+    first: Option<Arc<[u8]>>,
     embedded: Embedded,
     loaded_at: Duration,
     reloads_succeeded: u64,
     reloads_failed: u64,
+    /// The configuration in use is what the file held when it was read last.
+    file_is_good: bool,
+    last_good_in_use: bool,
     next_snapshot: Duration,
     drain: Option<Drain>,
 }
@@ -57,9 +64,11 @@ impl Control {
         shards: Vec<Sender<ToShard>>,
         keys: ServerKeys,
         loaded: Loaded,
-        reload: Reload,
+        file: &ConfigFile,
+        files: Sender<FileTask>,
         embedded: Embedded,
     ) -> Control {
+        let last_good_in_use = file.started_with_last_good;
         let link =
             |mailbox| ShardLink { mailbox, metrics: Box::default(), heard_at: None, owes: false, drained: false };
         Control {
@@ -67,11 +76,14 @@ impl Control {
             fleet: Fleet::new(loaded.settings),
             keys,
             loaded,
-            reload,
+            files,
+            first: file.contents.clone().ok().filter(|_| !last_good_in_use),
             embedded,
             loaded_at: Duration::ZERO,
             reloads_succeeded: 0,
             reloads_failed: 0,
+            file_is_good: !last_good_in_use,
+            last_good_in_use,
             next_snapshot: Duration::ZERO,
             drain: None,
         }
@@ -82,6 +94,8 @@ impl Control {
         self.loaded_at = now;
         self.fleet.adopt(self.loaded.servers.clone(), self.loaded.settings, now);
         self.fleet.adopt_pools(self.loaded.pools.clone(), self.loaded.table.generation, now);
+        let first = self.first.take();
+        self.say_adopted(None, first);
     }
 
     // --- time ---
@@ -173,16 +187,35 @@ impl Control {
 
     // --- reload ---
 
-    pub(super) fn reload(&mut self, now: Duration) {
+    /// Somebody asks for it.
+    pub(super) fn reload(&mut self) {
         if self.drain.is_some() {
             log::warn!("not reloading: the process is draining");
             return;
         }
+        if let Err(error) = self.files.send(FileTask::Read) {
+            log::error!("not reloading: {error}");
+        }
+    }
+
+    /// The file was read, because somebody asked or because it changed.
+    pub(super) fn read(&mut self, read: FileRead, now: Duration) {
+        if self.drain.is_some() {
+            return;
+        }
+        if !read.asked {
+            log::info!("the configuration file has changed");
+        }
         let generation = self.loaded.table.generation + 1;
-        let loaded =
-            (self.reload)().and_then(|config| Loaded::new(&config, generation, &mut self.keys, self.embedded.as_ref()));
+        let embedded = self.embedded.as_ref();
+        let loaded = read.config.and_then(|config| Loaded::new(config, generation, &mut self.keys, embedded));
+        self.file_is_good = loaded.is_ok();
         match loaded {
-            Ok(loaded) => self.adopt(loaded, now),
+            Ok(loaded) => {
+                let before = self.loaded.config.clone();
+                self.adopt(loaded, now);
+                self.say_adopted(Some(before), read.contents.ok());
+            }
             Err(errors) => {
                 self.reloads_failed += 1;
                 log::error!("the configuration was not reloaded, the old one stays in use:");
@@ -195,9 +228,14 @@ impl Control {
 
     fn adopt(&mut self, loaded: Loaded, now: Duration) {
         self.reloads_succeeded += 1;
+        self.last_good_in_use = false;
         self.loaded_at = now;
+        let changes = Changes::between(&self.loaded.config, &loaded.config);
         self.loaded = loaded;
         let servers = self.loaded.servers.clone();
+        for line in changes.to_string().lines() {
+            log::info!("configuration {}: {line}", self.loaded.table.generation);
+        }
         log::info!("configuration {} in use: {} servers", self.loaded.table.generation, servers.len());
         self.fleet.adopt(servers, self.loaded.settings, now);
         self.fleet.adopt_pools(self.loaded.pools.clone(), self.loaded.table.generation, now);
@@ -208,6 +246,15 @@ impl Control {
         }
         for shard in &self.shards {
             shard.tell_all(&messages);
+        }
+    }
+
+    /// Lets the files' thread watch as this configuration says, keep it, and say how many keys move.
+    fn say_adopted(&self, before: Option<Arc<Config>>, bytes: Option<Arc<[u8]>>) {
+        let config = self.loaded.config.clone();
+        let adopted = Adopted { config, before, generation: self.loaded.table.generation, bytes };
+        if let Err(error) = self.files.send(FileTask::Adopted(Box::new(adopted))) {
+            log::error!("the configuration file is not watched: {error}");
         }
     }
 
@@ -288,6 +335,8 @@ impl Control {
             config_age_seconds: now.saturating_sub(self.loaded_at).as_secs_f64(),
             reloads_succeeded: self.reloads_succeeded,
             reloads_failed: self.reloads_failed,
+            file_is_good: self.file_is_good,
+            last_good_in_use: self.last_good_in_use,
             lookups_ok,
             lookups_failed,
             cpu_user_seconds: usage.user_seconds,

@@ -139,6 +139,10 @@ metrics! {
         "Time since the configuration in use was loaded.";
     CONFIG_RELOADS: Counter "keyway_config_reloads_total" ["result"]
         "Reloads, by result: success or failure (the old configuration stays).";
+    CONFIG_FILE_GOOD: Gauge "keyway_config_file_good" []
+        "1 when the configuration in use is what the file held when it was read last, 0 when that had faults.";
+    CONFIG_LAST_GOOD: Gauge "keyway_config_last_good_in_use" []
+        "1 when the process runs on the last good configuration because its file had faults at the start.";
     PROCESS_CPU: Counter "process_cpu_seconds_total" []
         "User and system CPU time of the process.";
     PROCESS_RESIDENT: Gauge "process_resident_memory_bytes" []

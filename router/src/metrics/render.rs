@@ -67,6 +67,10 @@ pub struct ProcessFacts {
     pub reloads_succeeded: u64,
     /// Reloads that left the old configuration in use.
     pub reloads_failed: u64,
+    /// The configuration in use is what the file held when it was read last.
+    pub file_is_good: bool,
+    /// The process runs on the last good configuration, not on its file's.
+    pub last_good_in_use: bool,
     /// Name lookups that worked.
     pub lookups_ok: u64,
     /// Name lookups that failed.
@@ -263,6 +267,8 @@ impl Scrape {
         self.gauge(list::CONFIG_AGE, &[], facts.config_age_seconds);
         self.counter(list::CONFIG_RELOADS, &["success"], facts.reloads_succeeded);
         self.counter(list::CONFIG_RELOADS, &["failure"], facts.reloads_failed);
+        self.gauge(list::CONFIG_FILE_GOOD, &[], f64::from(u8::from(facts.file_is_good)));
+        self.gauge(list::CONFIG_LAST_GOOD, &[], f64::from(u8::from(facts.last_good_in_use)));
         self.counter(list::DNS_LOOKUPS, &["ok"], facts.lookups_ok);
         self.counter(list::DNS_LOOKUPS, &["failed"], facts.lookups_failed);
         self.gauge(list::PROCESS_RESIDENT, &[], facts.resident_bytes as f64);

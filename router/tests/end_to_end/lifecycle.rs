@@ -1,4 +1,4 @@
-//! Starting, reloading and stopping, under load.
+//! Starting and stopping, under load.
 
 use crate::support::{Client, Keyway, Load, Memcached, any_port, eventually, full_file, pool_file, shown};
 use std::io::Write;
@@ -70,66 +70,6 @@ fn a_second_signal_ends_at_once() {
     keyway.signal("TERM");
     assert_eq!(keyway.wait(), -15, "by the signal itself");
     server.thaw();
-}
-
-#[test]
-fn twenty_reloads_under_load_fail_no_request() {
-    let (first, second) = (Memcached::start(), Memcached::start());
-    // The route, the servers and their timeouts change each time.
-    let file = |turn: usize| {
-        let servers = match turn % 3 {
-            0 => format!("\"{}\"", first.address()),
-            1 => format!("\"{}\", \"{}\"", first.address(), second.address()),
-            _ => format!("\"{}\", \"{}\"", second.address(), first.address()),
-        };
-        let route = if turn.is_multiple_of(2) { "AllFastestRoute" } else { "MissFailoverRoute" };
-        full_file(&format!(
-            "pools: {{web: {{servers: [{servers}], timeout_ms: {}}}}}\nroute: {route}\nshards: 2",
-            5000 + turn % 4
-        ))
-    };
-    let keyway = Keyway::start(&file(0));
-    let load = Load::start(keyway.socket(), 8);
-    for turn in 1..=20 {
-        load.goes_on(500);
-        keyway.rewrite(&file(turn));
-        keyway.signal("HUP");
-        keyway.logged(&format!("configuration {} in use", turn + 1));
-    }
-    load.goes_on(1000);
-    let tally = load.finish();
-    assert_eq!((tally.errors, tally.unanswered), (0, 0), "{tally:?}");
-    keyway.metric_becomes("keyway_config_generation", 21.0);
-    assert_eq!(keyway.metrics().find("keyway_config_reloads_total{result=\"success\"}"), Some(20.0));
-    let servers = keyway.metrics().find("keyway_pool_servers{pool=\"web\"}");
-    assert_eq!(servers, Some(2.0));
-}
-
-#[test]
-fn a_file_with_faults_changes_nothing() {
-    let server = Memcached::start();
-    let keyway = Keyway::start(&pool_of(&server, ""));
-    let mut client = keyway.client();
-    client.set("k", "v");
-    let faulty = pool_of(&server, "shards: 1\nlimits:\n  clients: lots\n  clientz: 1");
-    keyway.rewrite(&faulty);
-    keyway.signal("HUP");
-    let line = |words: &str| faulty.lines().position(|line| line.contains(words)).expect("a line") + 1;
-    for place in [format!("router.yaml:{}:", line("lots")), format!("router.yaml:{}:", line("clientz"))] {
-        keyway.logged(&place);
-    }
-    keyway.logged("the old one stays in use");
-    assert_eq!(client.get("k").as_deref(), Some(&b"v"[..]));
-    keyway.client().set("new", "client");
-    // What only a start can do is refused in words.
-    keyway.rewrite(&pool_of(&server, "").replace("tcp://127.0.0.1:0", "tcp://127.0.0.1:1"));
-    keyway.signal("HUP");
-    keyway.logged("the listeners changed, which takes a restart");
-    keyway.rewrite(&pool_of(&server, ""));
-    keyway.signal("HUP");
-    keyway.logged("configuration 2 in use");
-    assert_eq!(client.get("k").as_deref(), Some(&b"v"[..]));
-    keyway.metric_becomes("keyway_config_reloads_total{result=\"failure\"}", 2.0);
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod metrics;
 mod nutcracker;
 mod pipelines;
 mod placement;
+mod reload;
 mod sharded;
 mod support;
 mod values;

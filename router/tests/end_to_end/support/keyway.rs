@@ -3,7 +3,7 @@
 use super::{Client, Folder, PATIENCE, Process, eventually, signal};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A `keyway` of this test's own.
@@ -28,20 +28,34 @@ impl Keyway {
 
     /// Started by another program, as `taskset -c 0`, which becomes it.
     pub(crate) fn under(starter: &[&str], configuration: &str, flags: &[&str]) -> Keyway {
-        let mut keyway = Keyway::launch(starter, configuration, flags);
+        Keyway::launch(starter, configuration, flags).until_it_serves()
+    }
+
+    /// Starts it with this file and waits until it serves.
+    pub(crate) fn of(file: &Path, flags: &[&str]) -> Keyway {
+        Keyway::launch_of(&[], Folder::new(), file, flags).until_it_serves()
+    }
+
+    fn until_it_serves(mut self) -> Keyway {
         eventually("keyway serves", || {
-            if let Some(status) = keyway.process.ended() {
-                panic!("keyway ended with {status} at the start: {}", keyway.log());
+            if let Some(status) = self.process.ended() {
+                panic!("keyway ended with {status} at the start: {}", self.log());
             }
-            keyway.serves().then_some(())
+            self.serves().then_some(())
         });
-        keyway
+        self
     }
 
     /// Starts it and does not wait.
     pub(crate) fn launch(starter: &[&str], configuration: &str, flags: &[&str]) -> Keyway {
         let folder = Folder::new();
         let file = folder.write("router.yaml", configuration);
+        Keyway::launch_of(starter, folder, &file, flags)
+    }
+
+    /// The same with a file that lies anywhere.
+    pub(crate) fn launch_of(starter: &[&str], folder: Folder, file: &Path, flags: &[&str]) -> Keyway {
+        let file = file.to_owned();
         let binary = env!("CARGO_BIN_EXE_keyway");
         let words: Vec<&str> = starter.iter().copied().chain([binary, "-f"]).collect();
         let mut command = Command::new(words[0]);
