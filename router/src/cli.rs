@@ -3,6 +3,9 @@
 //! Owns the forms flags may take and what the program says before it serves. Never starts anything: `check` and
 //! `explain` are answered here, as text; to run is the caller's.
 
+mod replay;
+
+use crate::async_log::ReplayOptions;
 use crate::config::keys::{self, Kind, Section};
 use crate::config::{Config, ConfigErrors, ListenAddress, Overrides, Shards};
 use crate::control::last_good::{DEFAULT_MAX_AGE, LastGood};
@@ -21,6 +24,8 @@ pub const DEFAULT_FILE: &str = "router.yaml";
 pub enum Invocation {
     /// Serve.
     Run(RunOptions),
+    /// Replay an async log, say what came of it, and end.
+    Replay(ReplayOptions),
     /// Say this and end.
     Exit(Exit),
 }
@@ -164,6 +169,7 @@ struct Arguments {
 enum Verb {
     Check(CheckArguments),
     Explain(ExplainArguments),
+    Replay(replay::ReplayArguments),
 }
 
 /// Read a configuration and print every fault in it, or what it comes to.
@@ -201,7 +207,7 @@ struct ExplainArguments {
 }
 
 /// Options that take a value: long names, with the short one where there is one.
-const OPTIONS: [(&str, Option<char>); 14] = [
+const OPTIONS: [(&str, Option<char>); 16] = [
     ("--router-config", Some('f')),
     ("--listen", Some('l')),
     ("--log-level", None),
@@ -216,6 +222,8 @@ const OPTIONS: [(&str, Option<char>); 14] = [
     ("--last-good-max-age", None),
     ("--down", None),
     ("--route", None),
+    ("--to", None),
+    ("--rate", None),
 ];
 
 /// `--flag=value`, `-n4` and `-n=4` to a flag and a value, which is all argh knows. Values are left alone.
@@ -278,6 +286,7 @@ fn invocation(arguments: Arguments) -> Invocation {
     };
     match arguments.verb {
         None => Invocation::Run(options(None)),
+        Some(Verb::Replay(verb)) => Invocation::Replay(verb.options()),
         Some(Verb::Check(verb)) => check(&options(verb.router_config)),
         Some(Verb::Explain(verb)) => {
             let question = Question { operation: verb.operation, key: verb.key, route: verb.route, down: verb.down };

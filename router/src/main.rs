@@ -10,6 +10,16 @@ fn main() -> ExitCode {
             eprint!("{}", exit.error);
             ExitCode::from(exit.code)
         }
+        Invocation::Replay(options) => match keyway::async_log::replay(&options) {
+            Ok(replayed) => {
+                print!("{replayed}");
+                if replayed.is_complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            }
+            Err(error) => {
+                eprintln!("keyway: {error}");
+                ExitCode::FAILURE
+            }
+        },
         Invocation::Run(options) => {
             env_logger::Builder::new().filter_level(options.log_level).parse_default_env().init();
             match keyway::run::run(&options) {

@@ -13,6 +13,7 @@ fn run(arguments: &[&str]) -> RunOptions {
     match read(arguments) {
         Invocation::Run(options) => options,
         Invocation::Exit(exit) => panic!("{arguments:?}: {exit:?}"),
+        Invocation::Replay(options) => panic!("{arguments:?}: {options:?}"),
     }
 }
 
@@ -20,6 +21,7 @@ fn exit(arguments: &[&str]) -> Exit {
     match read(arguments) {
         Invocation::Exit(exit) => exit,
         Invocation::Run(options) => panic!("{arguments:?}: {options:?}"),
+        Invocation::Replay(options) => panic!("{arguments:?}: {options:?}"),
     }
 }
 

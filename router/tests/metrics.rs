@@ -1,8 +1,8 @@
 //! The metrics as they are seen from outside: the exposition text, its documentation, and memcached's `stats`.
 
 use keyway::metrics::{
-    CloseReason, METRICS, Metric, MetricKind, PoolFacts, ProcessFacts, ServerFacts, ShardMetrics, StatsSummary, fold,
-    render, write_stats,
+    AsyncLogFacts, CloseReason, METRICS, Metric, MetricKind, PoolFacts, ProcessFacts, ServerFacts, ShardMetrics,
+    StatsSummary, fold, render, write_stats,
 };
 use keyway_policies::{Failure, LocalReply};
 use keyway_protocol::Operation;
@@ -71,6 +71,7 @@ fn facts() -> ProcessFacts {
         lookups_ok: 5,
         cpu_user_seconds: 1.25,
         resident_bytes: 4096,
+        async_log: vec![AsyncLogFacts { server: "cache1:11211".to_string(), ..AsyncLogFacts::default() }],
         ..ProcessFacts::default()
     }
 }

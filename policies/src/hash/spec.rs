@@ -270,6 +270,12 @@ pub struct Weight(f64);
 /// It holds no NaN.
 impl Eq for Weight {}
 
+impl fmt::Display for Weight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 impl Weight {
     /// What a member has that doesn't say.
     pub const ONE: Weight = Weight(1.0);

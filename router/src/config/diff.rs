@@ -64,6 +64,7 @@ impl Changes {
 
     fn pool(&mut self, old: &Pool, new: &Pool) {
         let name = &new.name;
+        let label = |server: &Server| server.label(new.hash.distribution);
         let before: HashMap<_, &Server> = old.servers.iter().map(|server| (&server.address, server)).collect();
         let after: HashSet<_> = new.servers.iter().map(|server| &server.address).collect();
         for server in old.servers.iter().filter(|server| !after.contains(&server.address)) {
@@ -76,11 +77,11 @@ impl Changes {
                     "pool {name}: server {} has weight {}, was {}",
                     server.configured, server.weight, before.weight
                 )),
-                Some(before) if before.label() != server.label() => self.note(format!(
-                    "pool {name}: server {} stands on the ring as {}, was {}",
+                Some(before) if label(before) != label(server) => self.note(format!(
+                    "pool {name}: server {} stands in the hash as {}, was {}",
                     server.configured,
-                    seen(&server.label()),
-                    seen(&before.label())
+                    seen(&label(server)),
+                    seen(&label(before))
                 )),
                 Some(_) => {}
             }
@@ -91,11 +92,11 @@ impl Changes {
         if !stay_before.eq(stay) {
             self.note(format!("pool {name}: servers are in another order"));
         }
-        if (old.distribution, old.tag) != (new.distribution, new.tag) {
+        if old.hash != new.hash {
             self.note(format!(
                 "pool {name}: hash changed, {} (was {})",
-                new.distribution.name(),
-                old.distribution.name()
+                new.hash.distribution.name(),
+                old.hash.distribution.name()
             ));
         }
         if old.connection != new.connection {
@@ -104,8 +105,7 @@ impl Changes {
         // Whatever else a pool has, now or in time to come.
         let rest = |pool: &Pool| Pool {
             servers: Vec::new(),
-            distribution: new.distribution,
-            tag: new.tag,
+            hash: new.hash.clone(),
             connection: new.connection,
             ..pool.clone()
         };

@@ -222,6 +222,7 @@ pub static TOP: Section = Section {
         shape("limits", "map", "", Default::Said("see there"), "What clients and queues may hold."),
         shape("health", "map", "", Default::Said("see there"), "When a server is taken for down and for up again."),
         shape("dns", "map", "", Default::Said("see there"), "How servers' names are resolved."),
+        shape("async_log", "map", "", Default::Said("none"), "Where deletes a server missed are kept for it."),
         shape("embedded", "map", "", Default::Said("see there"), "The servers inside this process (`embedded:name`)."),
         shape("reload", "map", "", Default::Said("see there"), "When a changed file is read again."),
     ],
@@ -466,7 +467,7 @@ pub static EMBEDDED: Section = Section {
 };
 
 /// Every section but those of routes (`ROUTE_SECTIONS`), in the order of the docs.
-pub static SECTIONS: [&Section; 14] = [
+pub static SECTIONS: [&Section; 15] = [
     &TOP,
     &LISTENER,
     &POOL,
@@ -481,4 +482,5 @@ pub static SECTIONS: [&Section; 14] = [
     &DNS,
     &EMBEDDED,
     &super::reload::RELOAD,
+    &super::async_log::ASYNC_LOG,
 ];

@@ -6,6 +6,7 @@
 //! Never resolves names, opens sockets or looks at the machine: the same text always gives the same `Config`.
 
 mod address;
+mod async_log;
 mod diff;
 mod ejection;
 mod error;
@@ -80,6 +81,8 @@ pub struct Config {
     pub embedded_memory_bytes: u64,
     /// When a changed file is read again.
     pub reload: ReloadSettings,
+    /// The async log, where there is one.
+    pub async_log: Option<crate::async_log::Settings>,
 }
 
 /// Where clients come in.
@@ -202,6 +205,7 @@ fn read(top: &Node, overrides: &Overrides, faults: &mut Faults) -> Config {
         dns_ttl: Duration::from_millis(overrides.dns_ttl_ms.unwrap_or(dns_ttl_ms)),
         embedded_memory_bytes,
         reload: reload::read_reload(&top, faults),
+        async_log: async_log::read(&top, faults),
     }
 }
 

@@ -6,6 +6,8 @@
 //! Invariants: whenever a server's verdict or address changes, and whenever a shard suspected it, a `Publish` follows; what
 //! it means for the server's pools is told before it, so that no shard meanwhile gives a server back all its keys.
 
+mod quarantine;
+
 use super::dns::{self, Choice, Lookups};
 use super::events::{EventKind, Events, FoundBy};
 use super::health::{Health, HealthSettings, State, Verdict};
@@ -43,6 +45,8 @@ pub enum Action {
         keys: Vec<ServerKey>,
         /// True when it takes requests.
         up: bool,
+        /// True when it could take them and is kept out of use.
+        held: bool,
         /// What took it out, when it is down.
         why: Option<Trouble>,
         /// Where it is.
@@ -99,6 +103,8 @@ pub struct Fleet {
     lookups: usize,
     lookups_ok: u64,
     lookups_failed: u64,
+    /// Whether servers that come back are held.
+    holds_returning: bool,
     actions: VecDeque<Action>,
 }
 
@@ -111,6 +117,8 @@ struct Watched {
     health: Health,
     /// What took it out; `None` while it is up.
     trouble: Option<Trouble>,
+    /// Healthy, and kept out of use for now.
+    held: bool,
     downs: u64,
     checks_ok: u64,
     checks_failed: u64,
@@ -130,6 +138,7 @@ impl Fleet {
             lookups: 0,
             lookups_ok: 0,
             lookups_failed: 0,
+            holds_returning: false,
             actions: VecDeque::new(),
         }
     }
@@ -269,12 +278,14 @@ impl Fleet {
             }
             Verdict::Again => {}
             Verdict::CameUp => {
-                watched.trouble = None;
+                watched.held = self.holds_returning;
+                watched.trouble = watched.trouble.filter(|_| watched.held);
                 self.events.add(EventKind::Up, watched.up_words(why, now), now);
                 self.update_standings(now);
             }
             Verdict::WentDown => {
                 watched.downs += 1;
+                watched.held = false;
                 watched.trouble = trouble.map(|(_, trouble)| trouble);
                 if let Some(lookups) = &mut watched.name {
                     lookups.hurry(now);
@@ -294,7 +305,7 @@ impl Fleet {
     /// What the servers' health means for their pools.
     fn update_standings(&mut self, now: Duration) {
         let mut down: HashSet<ServerKey> = HashSet::new();
-        for watched in self.servers.values().filter(|watched| !watched.health.is_up()) {
+        for watched in self.servers.values().filter(|watched| !watched.is_in_use()) {
             down.extend(&watched.server.keys);
         }
         let outcome = self.standings.update(|key| !down.contains(&key), now);
@@ -455,11 +466,15 @@ impl Watched {
             Target::Name(..) => (None, Some(Lookups::new(now))),
         };
         let health = Health::new(id, now);
-        Watched { server, address, name, health, trouble: None, downs: 0, checks_ok: 0, checks_failed: 0 }
+        Watched { server, address, name, health, trouble: None, held: false, downs: 0, checks_ok: 0, checks_failed: 0 }
+    }
+
+    fn is_in_use(&self) -> bool {
+        self.health.is_up() && !self.held
     }
 
     fn takes_requests(&self) -> bool {
-        self.health.is_up() && self.address.is_some()
+        self.is_in_use() && self.address.is_some()
     }
 
     fn next_check(&self) -> Option<Duration> {
@@ -497,7 +512,8 @@ impl Watched {
     fn publication(&self) -> Action {
         Action::Publish {
             keys: self.server.keys.clone(),
-            up: self.health.is_up(),
+            up: self.is_in_use(),
+            held: self.held,
             why: self.trouble,
             address: self.address.clone(),
         }

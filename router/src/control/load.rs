@@ -29,6 +29,8 @@ pub struct Loaded {
     pub settings: FleetSettings,
     /// How long a stopping process waits for its clients.
     pub drain: Duration,
+    /// The async log, where there is one.
+    pub async_log: Option<crate::async_log::Settings>,
 }
 
 impl Loaded {
@@ -54,8 +56,8 @@ impl Loaded {
         };
         let settings = FleetSettings { health, dns_ttl: config.dns_ttl };
         let pools = watched_pools(&config, &table);
-        let drain = config.drain;
-        Ok(Loaded { config, table: Arc::new(table), servers, pools, settings, drain })
+        let (drain, async_log) = (config.drain, config.async_log.clone());
+        Ok(Loaded { config, table: Arc::new(table), servers, pools, settings, drain, async_log })
     }
 }
 

@@ -17,6 +17,7 @@ mod files;
 pub mod fleet;
 pub mod health;
 pub mod http;
+mod invalidations;
 pub mod last_good;
 mod load;
 mod probe;
@@ -40,6 +41,7 @@ use fleet::Action;
 use futures_lite::future;
 use glommio::timer::Timer;
 use http::Asked;
+use invalidations::Invalidations;
 use keyway_io_engine::mailbox::{self, Receiver, Sender};
 use signals::Wish;
 use state::Control;
@@ -102,15 +104,18 @@ enum Event {
     Wish(Wish),
     Read(FileRead),
     Done(Done),
+    /// The async log has sent a server what it missed.
+    Released(String),
     Time,
 }
 
 /// Runs the control plane until the process is to end. Needs to be called on a glommio executor.
 pub async fn run(inputs: ControlInputs) -> Finished {
-    let (done, mut finished_tasks) = match mailbox::mailbox::<Done>() {
-        Ok(both) => both,
+    let Opened { addresses, log, done, mut finished_tasks, mut released } = match open(&inputs) {
+        Ok(opened) => opened,
         Err(error) => {
-            let _ = inputs.serving.send(Err(format!("out of descriptors for the control plane: {error}")));
+            // Nobody may be waiting for it any more, which is not an error.
+            let _ = inputs.serving.send(Err(error));
             return Finished::NotStarted;
         }
     };
@@ -121,30 +126,27 @@ pub async fn run(inputs: ControlInputs) -> Finished {
             return Finished::NotStarted;
         }
     };
-    let serving = serve_http(&inputs.http, &done);
-    let started = serving.is_ok();
-    // Nobody may be waiting for it any more, which is not an error.
-    let _ = inputs.serving.send(serving);
-    if !started {
-        return Finished::NotStarted;
-    }
-    let ControlInputs { started, shards, mut from_shards, mut wishes, keys, loaded, file, embedded, .. } = inputs;
-    let mut control = Control::new(shards, keys, loaded, &file, files, embedded);
+    let ControlInputs { started, shards, mut from_shards, mut wishes, serving, keys, loaded, file, embedded, .. } =
+        inputs;
+    let mut control = Control::new(shards, keys, loaded, (&file, files), embedded, log);
     if let Err(error) = files::start(file, tasks, read_files) {
         log::error!("there will be no reload: the thread for it can't be started: {error}");
     }
     control.start(started.elapsed());
+    let _ = serving.send(Ok(addresses));
     loop {
         let now = started.elapsed();
         control.on_time(now);
         while let Some(action) = control.fleet.action(now) {
-            carry_out(&mut control, action, &done);
+            carry_out(&mut control, action, &done, now);
         }
         if let Some(finished) = control.finished(now) {
+            control.close();
             return finished;
         }
         let wait = control.next_due().map_or(Duration::MAX, |due| due.saturating_sub(now));
-        let event = next_event(&mut from_shards, &mut wishes, &mut reads, &mut finished_tasks, wait).await;
+        let event =
+            next_event((&mut from_shards, &mut wishes, &mut reads), &mut finished_tasks, &mut released, wait).await;
         let now = started.elapsed();
         match event {
             Event::Shard(message) => control.heard(message, now),
@@ -152,16 +154,34 @@ pub async fn run(inputs: ControlInputs) -> Finished {
             Event::Wish(Wish::Stop) => control.drain(now),
             Event::Read(read) => control.read(read, now),
             Event::Done(done) => control.done(done, now),
+            Event::Released(destination) => control.released(&destination, now),
             Event::Time => {}
         }
     }
 }
 
+/// What the control plane works with and may fail to get.
+struct Opened {
+    addresses: Vec<SocketAddr>,
+    log: Invalidations,
+    done: Sender<Done>,
+    finished_tasks: Receiver<Done>,
+    released: Receiver<String>,
+}
+
+fn open(inputs: &ControlInputs) -> Result<Opened, String> {
+    let no_mailbox = |error: std::io::Error| format!("out of descriptors for the control plane: {error}");
+    let (done, finished_tasks) = mailbox::mailbox().map_err(no_mailbox)?;
+    let (release, released) = mailbox::mailbox_of(MAX_SERVER_KEYS).map_err(no_mailbox)?;
+    let addresses = serve_http(&inputs.http, &done)?;
+    let log = Invalidations::open(inputs.loaded.async_log.as_ref(), &inputs.shards, release)?;
+    Ok(Opened { addresses, log, done, finished_tasks, released })
+}
+
 async fn next_event(
-    from_shards: &mut Receiver<FromShard>,
-    wishes: &mut Receiver<Wish>,
-    reads: &mut Receiver<FileRead>,
+    (from_shards, wishes, reads): (&mut Receiver<FromShard>, &mut Receiver<Wish>, &mut Receiver<FileRead>),
     tasks: &mut Receiver<Done>,
+    released: &mut Receiver<String>,
     wait: Duration,
 ) -> Event {
     // A mailbox whose senders are gone says so at once and for ever: it is then no longer waited for.
@@ -175,11 +195,13 @@ async fn next_event(
     let wish = async { Event::Wish(from(wishes).await) };
     let read = async { Event::Read(from(reads).await) };
     let task = async { Event::Done(from(tasks).await) };
+    let release = async { Event::Released(from(released).await) };
     let time = async {
         Timer::new(wait.min(Duration::from_secs(60))).await;
         Event::Time
     };
-    future::or(future::or(wish, shard), future::or(read, future::or(task, time))).await
+    let told = future::or(future::or(wish, shard), read);
+    future::or(told, future::or(future::or(task, release), time)).await
 }
 
 /// Serves every address; the addresses as they came to be.
@@ -199,7 +221,7 @@ fn serve_http(addresses: &[ListenAddress], done: &Sender<Done>) -> Result<Vec<So
 }
 
 /// Does what the fleet decided. The number of tasks is bounded by the fleet.
-fn carry_out(control: &mut Control, action: Action, done: &Sender<Done>) {
+fn carry_out(control: &mut Control, action: Action, done: &Sender<Done>, now: Duration) {
     let timeout = control.fleet.settings().health.timeout;
     let done = done.clone();
     // A task that can't report would never be waited for again; the mailbox holds far more than there are tasks.
@@ -209,7 +231,7 @@ fn carry_out(control: &mut Control, action: Action, done: &Sender<Done>) {
         }
     };
     match action {
-        Action::Publish { .. } | Action::Stand { .. } => control.publish(action),
+        Action::Publish { .. } | Action::Stand { .. } => control.publish(action, now),
         Action::Check { id, epoch, address } => {
             let check = async move {
                 let result = probe::probe(&address, timeout).await;

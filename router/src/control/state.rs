@@ -6,6 +6,7 @@
 use super::files::{Adopted, ConfigFile, FileRead, FileTask};
 use super::fleet::{Action, Fleet};
 use super::http::{Answer, Question};
+use super::invalidations::Invalidations;
 use super::load::{Embedded, Loaded};
 use super::process::ProcessUsage;
 use super::servers::ServerKeys;
@@ -33,6 +34,7 @@ pub(super) struct Control {
     /// What the first configuration was made of, where that was the file.
     first: Option<Arc<[u8]>>,
     embedded: Embedded,
+    log: Invalidations,
     loaded_at: Duration,
     reloads_succeeded: u64,
     reloads_failed: u64,
@@ -64,9 +66,9 @@ impl Control {
         shards: Vec<Sender<ToShard>>,
         keys: ServerKeys,
         loaded: Loaded,
-        file: &ConfigFile,
-        files: Sender<FileTask>,
+        (file, files): (&ConfigFile, Sender<FileTask>),
         embedded: Embedded,
+        log: Invalidations,
     ) -> Control {
         let last_good_in_use = file.started_with_last_good;
         let link =
@@ -79,6 +81,7 @@ impl Control {
             files,
             first: file.contents.clone().ok().filter(|_| !last_good_in_use),
             embedded,
+            log,
             loaded_at: Duration::ZERO,
             reloads_succeeded: 0,
             reloads_failed: 0,
@@ -96,16 +99,38 @@ impl Control {
         self.fleet.adopt_pools(self.loaded.pools.clone(), self.loaded.table.generation, now);
         let first = self.first.take();
         self.say_adopted(None, first);
+        self.adopt_log();
+        for key in self.log.to_hold_at_the_start() {
+            self.fleet.hold(key, now);
+        }
+        // At once: nobody should be let in to a server that is held.
+        for publication in self.fleet.publications() {
+            self.publish(publication, now);
+        }
+    }
+
+    fn adopt_log(&mut self) {
+        let settings = self.loaded.async_log.as_ref();
+        self.log.adopt(settings, &self.loaded.servers);
+        self.fleet.hold_returning(settings.is_some_and(|settings| settings.quarantine.is_some()));
+    }
+
+    /// Ends what has a life of its own.
+    pub(super) fn close(self) {
+        self.log.close();
     }
 
     // --- time ---
 
     pub(super) fn next_due(&self) -> Option<Duration> {
         let drain = self.drain.as_ref().map(|drain| drain.until);
-        self.fleet.next_due().into_iter().chain([self.next_snapshot]).chain(drain).min()
+        self.fleet.next_due().into_iter().chain([self.next_snapshot]).chain(drain).chain(self.log.next_due()).min()
     }
 
     pub(super) fn on_time(&mut self, now: Duration) {
+        while let Some(key) = self.log.overdue(now) {
+            self.fleet.release(key, now);
+        }
         if now < self.next_snapshot {
             return;
         }
@@ -143,7 +168,9 @@ impl Control {
                 log::info!("shard {shard} has drained, {cut} clients cut");
             }
             FromShard::Spool(request) => {
-                if let Some(link) = self.shards.get(request.shard) {
+                if let Err(request) = self.log.spool(request)
+                    && let Some(link) = self.shards.get(request.shard)
+                {
                     link.tell(ToShard::Spooled { tickets: vec![(request.ticket, false)] });
                 }
             }
@@ -176,7 +203,16 @@ impl Control {
         }
     }
 
-    pub(super) fn publish(&self, publication: Action) {
+    /// The async log has sent a server what it missed.
+    pub(super) fn released(&mut self, destination: &str, now: Duration) {
+        if let Some(key) = self.log.released(destination) {
+            log::info!("server {destination} has what it missed");
+            self.fleet.release(key, now);
+        }
+    }
+
+    pub(super) fn publish(&mut self, publication: Action, now: Duration) {
+        self.log.hears(&publication, now);
         let messages = messages_of(publication);
         for shard in self.shards.iter().filter(|shard| !shard.drained) {
             for message in &messages {
@@ -208,7 +244,10 @@ impl Control {
         }
         let generation = self.loaded.table.generation + 1;
         let embedded = self.embedded.as_ref();
-        let loaded = read.config.and_then(|config| Loaded::new(config, generation, &mut self.keys, embedded));
+        let loaded = read.config.and_then(|config| {
+            self.log.may_adopt(config.async_log.as_ref())?;
+            Loaded::new(config, generation, &mut self.keys, embedded)
+        });
         self.file_is_good = loaded.is_ok();
         match loaded {
             Ok(loaded) => {
@@ -237,11 +276,13 @@ impl Control {
             log::info!("configuration {}: {line}", self.loaded.table.generation);
         }
         log::info!("configuration {} in use: {} servers", self.loaded.table.generation, servers.len());
+        self.adopt_log();
         self.fleet.adopt(servers, self.loaded.settings, now);
         self.fleet.adopt_pools(self.loaded.pools.clone(), self.loaded.table.generation, now);
         // Together: between a table and the addresses of its servers, requests would find none of the new ones.
         let mut messages = vec![ToShard::Table(self.loaded.table.clone())];
         for publication in self.fleet.publications() {
+            self.log.hears(&publication, now);
             messages.extend(messages_of(publication));
         }
         for shard in &self.shards {
@@ -342,6 +383,7 @@ impl Control {
             cpu_user_seconds: usage.user_seconds,
             cpu_system_seconds: usage.system_seconds,
             resident_bytes: usage.resident_bytes,
+            async_log: self.log.facts(),
         }
     }
 
@@ -368,7 +410,7 @@ impl Control {
 /// What shards are told by a publication; nothing by another action.
 fn messages_of(action: Action) -> Vec<ToShard> {
     match action {
-        Action::Publish { keys, up, why, address } => {
+        Action::Publish { keys, up, why, address, held: _ } => {
             keys.into_iter().map(|key| ToShard::Server { key, up, why, address: address.clone() }).collect()
         }
         Action::Stand { generation, changes } => vec![ToShard::Standings { generation, changes: changes.into() }],

@@ -111,6 +111,26 @@ metrics! {
         "What happened to servers and pools; the latest are at /events, in words.";
     HEALTH_CHECKS: Counter "keyway_health_checks_total" ["server", "result"]
         "Health checks, by result: ok or failed.";
+    SERVER_QUARANTINED: Gauge "keyway_server_quarantined" ["server"]
+        "1 while a server that is back is kept out of use until what it missed was sent to it.";
+    ASYNC_LOG_ENTRIES: Gauge "keyway_async_log_entries" ["server"]
+        "Entries of the async log that wait for a server.";
+    ASYNC_LOG_BYTES: Gauge "keyway_async_log_bytes" ["server"]
+        "Bytes of the files with a server's entries.";
+    ASYNC_LOG_OLDEST: Gauge "keyway_async_log_oldest_seconds" ["server"]
+        "Age of the oldest entry that waits for a server.";
+    ASYNC_LOG_SPOOLED: Counter "keyway_async_log_spooled_total" ["server"]
+        "Entries kept for a server.";
+    ASYNC_LOG_REFUSED: Counter "keyway_async_log_refused_total" ["server", "reason"]
+        "Entries that were not kept: their requests failed.";
+    ASYNC_LOG_REPLAYED: Counter "keyway_async_log_replayed_total" ["server"]
+        "Entries a server was sent and answered.";
+    ASYNC_LOG_REJECTED: Counter "keyway_async_log_rejected_total" ["server"]
+        "Entries a server was sent and refused for what they say; they are gone.";
+    ASYNC_LOG_REPLAY_FAILURES: Counter "keyway_async_log_replay_failures_total" ["server"]
+        "Replays that ended in a failure, to be tried again.";
+    ASYNC_LOG_UNREADABLE: Counter "keyway_async_log_unreadable_total" ["server"]
+        "Lines that were torn or damaged, and passed over.";
     POOL_SERVERS: Gauge "keyway_pool_servers" ["pool"]
         "Servers of a pool.";
     POOL_SERVERS_UP: Gauge "keyway_pool_servers_up" ["pool"]

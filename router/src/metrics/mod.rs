@@ -14,6 +14,6 @@ mod stats;
 pub use fold::{Folded, ShardFold, fold};
 pub use histogram::{BUCKETS, Histogram, octave_bounds_ns};
 pub use list::{METRICS, Metric, MetricKind};
-pub use render::{PoolFacts, ProcessFacts, ServerFacts, render};
+pub use render::{AsyncLogFacts, PoolFacts, ProcessFacts, ServerFacts, render};
 pub use shard::{CloseReason, CommandMetrics, ServerMetrics, ShardMetrics};
 pub use stats::{StatsSummary, VERSION_LINE, write_stats};

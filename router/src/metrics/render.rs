@@ -6,6 +6,7 @@
 
 use super::list::{self, Metric};
 use super::{CloseReason, Folded, Histogram, ServerMetrics, octave_bounds_ns};
+use crate::async_log::LogFacts;
 use crate::control::events::{EventCounts, EventKind, FoundBy};
 use crate::trouble::Trouble;
 use keyway_io_engine::EngineCounters;
@@ -48,6 +49,21 @@ pub struct PoolFacts {
     pub fails_open: bool,
 }
 
+/// What the control plane knows of one server's entries in the async log.
+#[derive(Clone, Debug, Default)]
+pub struct AsyncLogFacts {
+    /// The configured address, or the one in the log where there is none: the label `server`.
+    pub server: String,
+    /// What the log knows.
+    pub log: LogFacts,
+    /// Age of the oldest entry that waits.
+    pub oldest_seconds: f64,
+    /// Entries not kept because too many waited to be written.
+    pub refused_busy: u64,
+    /// True while it is kept out of use until it has what it missed.
+    pub is_held: bool,
+}
+
 /// What the control plane knows of the process.
 #[derive(Clone, Debug, Default)]
 pub struct ProcessFacts {
@@ -81,6 +97,8 @@ pub struct ProcessFacts {
     pub cpu_system_seconds: f64,
     /// Resident memory of the process.
     pub resident_bytes: u64,
+    /// The async log's servers; none where there is no log.
+    pub async_log: Vec<AsyncLogFacts>,
 }
 
 /// The exposition text.
@@ -91,6 +109,9 @@ pub fn render(folded: &Folded, facts: &ProcessFacts) -> String {
     for server in &facts.servers {
         scrape.upstream(&server.name, &folded.server(&server.keys));
         scrape.health(server);
+    }
+    for server in &facts.async_log {
+        scrape.async_log(server);
     }
     scrape.shards(folded);
     scrape.health_events(&facts.health_events);
@@ -240,6 +261,24 @@ impl Scrape {
                 self.counter(list::DOWN_CAUSES, &[found_by.name(), trouble.name()], count);
             }
         }
+    }
+
+    fn async_log(&self, facts: &AsyncLogFacts) {
+        let AsyncLogFacts { server, log, oldest_seconds, refused_busy, is_held } = facts;
+        let name = server.as_str();
+        self.gauge(list::SERVER_QUARANTINED, &[name], f64::from(u8::from(*is_held)));
+        self.gauge(list::ASYNC_LOG_ENTRIES, &[name], log.entries as f64);
+        self.gauge(list::ASYNC_LOG_BYTES, &[name], log.bytes as f64);
+        self.gauge(list::ASYNC_LOG_OLDEST, &[name], *oldest_seconds);
+        self.counter(list::ASYNC_LOG_SPOOLED, &[name], log.spooled);
+        self.counter(list::ASYNC_LOG_REFUSED, &[name, "full"], log.refused_full);
+        self.counter(list::ASYNC_LOG_REFUSED, &[name, "disk"], log.refused_disk);
+        self.counter(list::ASYNC_LOG_REFUSED, &[name, "busy"], *refused_busy);
+        self.counter(list::ASYNC_LOG_REFUSED, &[name, "command"], log.refused_command);
+        self.counter(list::ASYNC_LOG_REPLAYED, &[name], log.replayed);
+        self.counter(list::ASYNC_LOG_REJECTED, &[name], log.rejected);
+        self.counter(list::ASYNC_LOG_REPLAY_FAILURES, &[name], log.failures);
+        self.counter(list::ASYNC_LOG_UNREADABLE, &[name], log.unreadable);
     }
 
     fn shards(&self, folded: &Folded) {

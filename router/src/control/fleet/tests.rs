@@ -46,7 +46,7 @@ fn publish(key: u32, up: bool, at: Option<u8>) -> Action {
 }
 
 fn publish_why(key: u32, up: bool, why: Option<Trouble>, at: Option<u8>) -> Action {
-    Action::Publish { keys: vec![ServerKey(key)], up, why, address: at.map(|n| Address::Tcp(socket(n))) }
+    Action::Publish { keys: vec![ServerKey(key)], up, held: false, why, address: at.map(|n| Address::Tcp(socket(n))) }
 }
 
 fn refused() -> Result<(), FailedCheck> {
@@ -71,6 +71,7 @@ fn a_server_is_published_checked_and_followed() {
     let both = |up, why| Action::Publish {
         keys: vec![ServerKey(0), ServerKey(7)],
         up,
+        held: false,
         why,
         address: Some(Address::Tcp(socket(1))),
     };
@@ -200,6 +201,7 @@ fn pools_are_told_before_their_servers_and_everything_has_a_reason() {
     let first = |up, why| Action::Publish {
         keys: vec![ServerKey(0), ServerKey(2)],
         up,
+        held: false,
         why,
         address: Some(Address::Tcp(socket(1))),
     };
