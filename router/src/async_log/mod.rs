@@ -182,7 +182,7 @@ impl AsyncLog {
         lock(&self.facts).get(destination).is_some_and(|facts| facts.entries > 0)
     }
 
-    /// Writes what was given to it, ends the players, and gives the lock back. Blocks for as long as a server may take.
+    /// Writes what was given to it, ends the players, and gives the lock back. Blocks for two seconds at most, and the disk.
     pub fn close(mut self) {
         self.tell(Told::Close);
         if let Some(thread) = self.thread.take()

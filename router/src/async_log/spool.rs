@@ -282,6 +282,8 @@ impl Destination {
         let is_first = self.files.is_empty();
         fs::create_dir_all(&self.folder)?;
         let number = self.last_number + 1;
+        // Counted first: should a file be made and not be kept, the next one has another name.
+        self.last_number = number;
         OpenOptions::new().write(true).create_new(true).open(self.path(number))?;
         if settings.sync != SyncPolicy::Never {
             File::open(&self.folder)?.sync_all()?;
@@ -289,7 +291,6 @@ impl Destination {
                 File::open(&settings.directory)?.sync_all()?;
             }
         }
-        self.last_number = number;
         if let Some(last) = self.files.back_mut() {
             last.begun = None;
         }

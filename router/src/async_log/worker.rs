@@ -21,6 +21,8 @@ const MAX_PLAYERS: usize = 16;
 const PAUSE: Duration = Duration::from_secs(1);
 /// Longest wait after a replay that failed.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How long the end waits for players. What they had no answer for is sent again by the next process.
+const LAST_WAIT: Duration = Duration::from_secs(2);
 /// A quarantine ends with at most so many entries left, which came during its last replay and follow at once: while
 /// requests fail there are always some.
 const LEFT_BY_QUARANTINE: u64 = 64;
@@ -63,7 +65,8 @@ pub(super) struct Worker {
     ends: Ends,
     servers: BTreeMap<String, Server>,
     players: usize,
-    closing: bool,
+    /// Until when the end waits for players.
+    closing: Option<Instant>,
     next_sync: Instant,
     /// Whose facts changed.
     changed: BTreeSet<String>,
@@ -82,6 +85,8 @@ struct Group {
 struct Server {
     up: Option<Address>,
     held: bool,
+    /// It came back, and nobody was told yet that it has what it missed.
+    is_back: bool,
     /// Tells the player to end.
     playing: Option<Arc<AtomicBool>>,
     /// Not before; `None` is at once.
@@ -97,15 +102,15 @@ impl Worker {
             ends,
             servers: BTreeMap::new(),
             players: 0,
-            closing: false,
+            closing: None,
             next_sync: Instant::now(),
             changed: BTreeSet::new(),
         }
     }
 
-    /// Until it is told to close and every player has ended.
+    /// Until it is told to close.
     pub(super) fn run(mut self) {
-        while !(self.closing && self.players == 0) {
+        while self.closing.is_none_or(|until| self.players > 0 && Instant::now() < until) {
             let mut next = self.ends.inbox.wait(self.wait());
             let mut requests = Vec::new();
             let mut taken = 0;
@@ -135,9 +140,10 @@ impl Worker {
         let sync = (self.settings.sync == SyncPolicy::Interval && self.spool.is_dirty()).then_some(self.next_sync);
         let players = self.servers.iter().filter(|_| self.players < MAX_PLAYERS).filter_map(|(destination, server)| {
             let at = server.not_before.unwrap_or(now);
-            (self.settings.replay && server.could_play() && self.spool.has_files(destination)).then_some(at)
+            let may_play = self.settings.replay && self.closing.is_none();
+            (may_play && server.could_play() && self.spool.has_files(destination)).then_some(at)
         });
-        let due = sync.into_iter().chain(players).min();
+        let due = sync.into_iter().chain(players).chain(self.closing).min();
         due.map(|due| due.saturating_duration_since(now))
     }
 
@@ -204,7 +210,7 @@ impl Worker {
                 self.settings = *settings;
             }
             Told::Close => {
-                self.closing = true;
+                self.closing = Some(Instant::now() + LAST_WAIT);
                 for server in self.servers.values() {
                     server.stop();
                 }
@@ -219,6 +225,7 @@ impl Worker {
             server.stop();
             server.not_before = None;
             server.failures_in_a_row = 0;
+            server.is_back = up.is_some();
         }
         server.up = up;
         server.held = held;
@@ -254,7 +261,10 @@ impl Worker {
             _ if was_stopped => Duration::ZERO,
             Ok(()) => {
                 server.failures_in_a_row = 0;
-                log::info!("async log: what {destination} missed was sent to it; {left} entries came meanwhile");
+                // Not for each request that failed now and then.
+                if std::mem::take(&mut server.is_back) {
+                    log::info!("async log: what {destination} missed was sent to it; {left} entries came meanwhile");
+                }
                 if server.held && left > 0 { Duration::ZERO } else { PAUSE }
             }
             Err(why) => {
@@ -293,7 +303,7 @@ impl Worker {
     }
 
     fn start_players(&mut self) {
-        if !self.settings.replay || self.closing {
+        if !self.settings.replay || self.closing.is_some() {
             return;
         }
         let now = Instant::now();

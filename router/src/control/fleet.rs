@@ -278,7 +278,8 @@ impl Fleet {
             }
             Verdict::Again => {}
             Verdict::CameUp => {
-                watched.held = self.holds_returning;
+                // One that passes its first check doesn't come back from anywhere.
+                watched.held |= self.holds_returning && watched.trouble.is_some();
                 watched.trouble = watched.trouble.filter(|_| watched.held);
                 self.events.add(EventKind::Up, watched.up_words(why, now), now);
                 self.update_standings(now);

@@ -206,7 +206,6 @@ impl Control {
     /// The async log has sent a server what it missed.
     pub(super) fn released(&mut self, destination: &str, now: Duration) {
         if let Some(key) = self.log.released(destination) {
-            log::info!("server {destination} has what it missed");
             self.fleet.release(key, now);
         }
     }

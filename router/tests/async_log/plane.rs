@@ -4,14 +4,15 @@ use super::server::Mood;
 use super::{Folder, LIMIT, Server};
 use keyway::config::{Config, ListenAddress, Overrides};
 use keyway::control::signals::Wish;
-use keyway::control::{ControlInputs, Finished, Loaded, ServerKeys, run};
+use keyway::control::{ConfigFile, ControlInputs, Finished, Loaded, ServerKeys, run};
 use keyway::messages::{FromShard, SpoolRequest, ToShard};
 use keyway::metrics::ShardMetrics;
 use keyway::table::ServerKey;
 use keyway_io_engine::mailbox::{Receiver, Sender, mailbox};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::{Arc, Mutex, mpsc};
+use std::path::PathBuf;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -21,8 +22,12 @@ struct Plane {
     outbox: Sender<FromShard>,
     wishes: Sender<Wish>,
     http: SocketAddr,
-    config: Arc<Mutex<String>>,
+    file: Folder,
     thread: JoinHandle<Finished>,
+}
+
+fn file_in(folder: &Folder) -> PathBuf {
+    folder.path().join("router.yaml")
 }
 
 fn parse(text: &str) -> Result<Config, String> {
@@ -32,7 +37,7 @@ fn parse(text: &str) -> Result<Config, String> {
 fn yaml(server: &Server, log: &str) -> String {
     format!(
         "pools: {{web: {{servers: [\"{}\"]}}}}\nroute: PoolRoute|web\n{log}\n\
-         health: {{interval_ms: 100, timeout_ms: 5000, failures: 1, successes: 1}}\n",
+         reload: {{watch: off}}\nhealth: {{interval_ms: 100, timeout_ms: 5000, failures: 1, successes: 1}}\n",
         server.name()
     )
 }
@@ -43,9 +48,16 @@ fn start(yaml: String) -> Result<Plane, String> {
     let (wishes, wished) = mailbox().expect("eventfd");
     let (serving, served) = mpsc::channel();
     let mut keys = ServerKeys::new();
-    let loaded = Loaded::new(&parse(&yaml)?, 1, &mut keys, &|_| None)?;
-    let config = Arc::new(Mutex::new(yaml));
-    let text = config.clone();
+    let loaded = Loaded::new(Arc::new(parse(&yaml)?), 1, &mut keys, &|_| None)?;
+    let folder = Folder::new();
+    let file = ConfigFile {
+        path: file_in(&folder),
+        parse: Box::new(|bytes| parse(std::str::from_utf8(bytes).expect("UTF-8"))),
+        contents: Ok(Arc::from(yaml.clone().into_bytes())),
+        last_good: None,
+        started_with_last_good: false,
+    };
+    std::fs::write(&file.path, yaml).expect("the folder for temporary files takes files");
     let inputs = ControlInputs {
         started: Instant::now(),
         shards: vec![to_shard],
@@ -55,13 +67,13 @@ fn start(yaml: String) -> Result<Plane, String> {
         serving,
         keys,
         loaded,
-        reload: Box::new(move || parse(&text.lock().expect("no panic"))),
+        file,
         embedded: Box::new(|_| None),
     };
     let executor = || glommio::LocalExecutorBuilder::default().io_memory(64 << 10).ring_depth(16).make();
     let thread = std::thread::spawn(move || executor().expect("glommio's rings").run(run(inputs)));
     let http = served.recv_timeout(LIMIT).expect("told")?[0];
-    Ok(Plane { inbox, outbox, wishes, http, config, thread })
+    Ok(Plane { inbox, outbox, wishes, http, file: folder, thread })
 }
 
 impl Plane {
@@ -117,7 +129,7 @@ impl Plane {
     }
 
     fn reload(&self, text: String) {
-        *self.config.lock().expect("no panic") = text;
+        std::fs::write(file_in(&self.file), text).expect("the folder for temporary files takes files");
         self.wishes.send(Wish::Reload).expect("room");
     }
 

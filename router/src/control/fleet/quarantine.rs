@@ -4,7 +4,7 @@
 //!
 //! Invariant: only a healthy server is held.
 
-use super::Fleet;
+use super::{Action, Fleet};
 use crate::table::ServerKey;
 use std::time::Duration;
 
@@ -33,7 +33,9 @@ impl Fleet {
         }
         watched.held = held;
         watched.trouble = watched.trouble.filter(|_| held);
-        let publication = watched.publication();
+        let (keys, publication) = (watched.server.keys.clone(), watched.publication());
+        // What was to be said of it and wasn't yet is not so any more.
+        self.actions.retain(|action| !matches!(action, Action::Publish { keys: of, .. } if *of == keys));
         self.update_standings(now);
         self.actions.push_back(publication);
     }

@@ -99,6 +99,44 @@ fn a_server_is_published_checked_and_followed() {
 }
 
 #[test]
+fn a_server_that_comes_back_is_held_until_it_is_released() {
+    let mut fleet = Fleet::new(SETTINGS);
+    fleet.hold_returning(true);
+    fleet.adopt(vec![fixed(1, &[0])], SETTINGS, seconds(0));
+    let held = |why| Action::Publish {
+        keys: vec![ServerKey(0)],
+        up: false,
+        held: true,
+        why,
+        address: Some(Address::Tcp(socket(1))),
+    };
+    assert_eq!(actions(&mut fleet, seconds(0)), [publish(0, true, Some(1)), check(1, 0, 1)]);
+    fleet.checked(1, 0, Ok(()), seconds(0));
+    assert_eq!(actions(&mut fleet, seconds(0)), [publish(0, true, Some(1))], "the first check is no return");
+
+    fleet.suspected(0, ServerKey(0), LATE, seconds(1));
+    fleet.release(ServerKey(0), seconds(1));
+    let down = publish_why(0, false, Some(Trouble::Timeout), Some(1));
+    assert_eq!(actions(&mut fleet, seconds(2)), [down.clone(), check(1, 1, 1)], "what is down isn't released");
+    for at in [2, 3] {
+        fleet.checked(1, 1, Ok(()), seconds(at));
+        actions(&mut fleet, seconds(at + 1))
+            .into_iter()
+            .for_each(|action| assert_ne!(action, publish(0, true, Some(1))));
+    }
+    assert_eq!((fleet.up_by_key(1), fleet.facts()[0].up, fleet.count_proven()), (vec![false], false, (1, 1)));
+    fleet.release(ServerKey(0), seconds(5));
+    fleet.release(ServerKey(0), seconds(5));
+    assert_eq!(actions(&mut fleet, seconds(5)), [publish(0, true, Some(1))]);
+
+    fleet.hold(ServerKey(0), seconds(6));
+    assert_eq!(actions(&mut fleet, seconds(6)), [held(None)]);
+    assert_eq!(fleet.up_by_key(1), [false]);
+    fleet.suspected(0, ServerKey(0), LATE, seconds(7));
+    assert_eq!(actions(&mut fleet, seconds(7)), [down]);
+}
+
+#[test]
 fn checks_under_way_are_bounded() {
     let mut fleet = Fleet::new(SETTINGS);
     fleet.adopt((0..200).map(|n| fixed(n, &[u32::from(n)])).collect(), SETTINGS, seconds(0));
