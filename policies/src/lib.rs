@@ -20,6 +20,7 @@ pub use request::{
     Verdict, Wake, Wire,
 };
 pub use routes::builder::{BuildError, RoutesBuilder};
-pub use routes::explain::{ExplainStep, ExplainUse};
+pub use routes::events::{RouteEvent, RouteEvents};
+pub use routes::explain::{ExplainStep, ExplainUse, Sent};
 pub use routes::pool::{OnDown, Pool, PoolSpec};
 pub use routes::{NodeId, RouteNode, RouteStates, Routes, ServerId};

@@ -26,6 +26,9 @@ use keyway_protocol::memcached::text::ReplyKind;
 use keyway_protocol::{Operation, OperationClass};
 use smallvec::SmallVec;
 
+mod abandon;
+mod frames;
+
 /// Most tries of one request.
 pub const MAX_TRIES: usize = 16_384;
 /// Most joins under way for one request.
@@ -136,11 +139,6 @@ impl Plan {
         false
     }
 
-    /// Nobody waits for the answer any more: what it goes on with, it does for its effect.
-    pub fn abandon(&mut self) {
-        self.decided = true;
-    }
-
     /// True when the plan is as `clear` leaves it.
     fn is_clear(&self) -> bool {
         self.tries.is_empty() && self.frames.is_empty() && !self.decided
@@ -151,7 +149,7 @@ impl Routes {
     /// Starts `plan` (which must be clear) for a request. Actions are appended to `out`.
     pub fn begin(&self, plan: &mut Plan, request: &RequestView<'_>, env: Env<'_>, out: &mut Vec<Action>) -> Step {
         assert!(plan.is_clear(), "a plan serves one request at a time");
-        let mut run = Run { routes: self, plan, request, env, out, reported: None, trace: None };
+        let mut run = Run::new(self, plan, request, env, out);
         match run.enter() {
             Some(answer) => {
                 plan.decided = true;
@@ -178,8 +176,8 @@ impl Routes {
         tried.over = true;
         let place = tried.place;
         let settled = Settled::from_try(try_id, reported.outcome);
-        let mut run =
-            Run { routes: self, plan: &mut *plan, request, env, out, reported: Some((try_id, reported)), trace: None };
+        let mut run = Run::new(self, &mut *plan, request, env, out);
+        run.reported = Some((try_id, reported));
         let root = run.climb(place, settled);
         let step = plan.decide(root);
         let kept = plan.holds(try_id);
@@ -200,11 +198,9 @@ impl Routes {
     ) -> Step {
         let at = usize::from(frame);
         let Some(woken) = plan.frames.get(at).filter(|frame| !frame.settled) else { return Step::Wait };
-        if plan.decided && !self.node(woken.node).lingers(request.operation) {
-            return Step::Wait;
-        }
         let (node, place) = (woken.node, woken.place);
-        let mut run = Run { routes: self, plan: &mut *plan, request, env, out, reported: None, trace: None };
+        let mut run = Run::new(self, &mut *plan, request, env, out);
+        run.frozen = run.plan.decided && !self.node(node).lingers(request.operation);
         let Some(settled) = self.node(node).woken(&mut run, at) else { return Step::Wait };
         run.frame(at).settled = true;
         let root = run.climb(place, settled);
@@ -275,6 +271,8 @@ pub(crate) struct Run<'a> {
     pub(crate) out: &'a mut Vec<Action>,
     /// The reply at hand.
     pub(crate) reported: Option<(TryId, &'a Reported<'a>)>,
+    /// Nothing may be started: children count as such that can't be used.
+    pub(crate) frozen: bool,
     /// Where `explain` looks on.
     pub(crate) trace: Option<&'a mut Trace>,
 }
@@ -325,6 +323,9 @@ impl Run<'_> {
     /// Starts a node whose outcome goes to `place`. Recursion is bounded by the depth the builder allows.
     pub(crate) fn start(&mut self, node: NodeId, place: Place, variant: VariantId) -> Started {
         let seat = Seat { node, place, variant };
+        if self.frozen {
+            return Started::Unusable(LocalReply::NoHealthyServer);
+        }
         if self.trace.is_some() {
             return self.start_traced(seat);
         }
@@ -479,10 +480,9 @@ impl Run<'_> {
             }
             let (node, parent) = (frame.node, frame.place);
             let routes = self.routes;
-            // What was answered goes on only for its effect.
-            if self.plan.decided && !routes.node(node).lingers(self.request.operation) {
-                return None;
-            }
+            // What was answered goes on only for its effect. A frame that has none left starts nothing more, but it still
+            // settles: what stands above may go on, or count it.
+            self.frozen = self.plan.decided && !routes.node(node).lingers(self.request.operation);
             settled = routes.node(node).child_settled(self, at, place.child, settled)?;
             self.plan.frames[at].settled = true;
             place = parent;

@@ -83,6 +83,8 @@ pub enum Action {
     Spool(Dispatch),
     /// Call `Routes::wake`, when it is time.
     Wake(Wake),
+    /// Write a line to the log: what came of the request, as a LoggingRoute sees it.
+    Log(Outcome),
 }
 
 /// One try within a plan, counted from 0 in the order dispatched.

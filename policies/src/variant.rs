@@ -48,8 +48,17 @@ pub(crate) struct Variant {
     key: Option<Span>,
     /// What pools hash in the key's stead.
     routing_key: Option<Span>,
+    /// mcrouter's routing prefix, apart from the key.
+    routing_prefix: Option<Span>,
     /// Another frame than the request's.
     frame: Option<Span>,
+}
+
+impl Variant {
+    /// The request as it was asked, as a form to be changed.
+    fn asked(operation: Operation) -> Variant {
+        Variant { operation, meta: false, key: None, routing_key: None, routing_prefix: None, frame: None }
+    }
 }
 
 /// A reply that may still become the answer, or whose item a route still needs.
@@ -237,9 +246,8 @@ impl Run<'_> {
             Some(_) => self.derive(variant, |parts, _, out| Some(Written::write(Parts { key: &key, ..parts }, out))),
             None => {
                 let span = self.plan.append(&key);
-                let operation = self.operation(variant);
-                let fresh = Variant { operation, meta: false, key: None, routing_key: None, frame: None };
-                Ok(self.plan.add_variant(Variant { key: Some(span), ..form.unwrap_or(fresh) }))
+                let form = form.unwrap_or(Variant::asked(self.operation(variant)));
+                Ok(self.plan.add_variant(Variant { key: Some(span), ..form }))
             }
         };
         self.plan.scratch = key;
@@ -259,10 +267,33 @@ impl Run<'_> {
         key.extend_from_slice(&whole[choose(whole)]);
         let span = self.plan.append(&key);
         self.plan.scratch = key;
-        let operation = self.operation(variant);
-        let fresh = Variant { operation, meta: false, key: None, routing_key: None, frame: None };
-        let form = self.plan.variant(variant).copied().unwrap_or(fresh);
+        let form = self.plan.variant(variant).copied().unwrap_or(Variant::asked(self.operation(variant)));
         Ok(self.plan.add_variant(Variant { routing_key: Some(span), ..form }))
+    }
+
+    /// The routing prefix of a form, which isn't part of its key; empty without one.
+    pub(crate) fn routing_prefix(&self, variant: VariantId) -> &[u8] {
+        let prefix = self.plan.variant(variant).and_then(|variant| variant.routing_prefix);
+        prefix.map_or(b"", |prefix| self.plan.slice(prefix))
+    }
+
+    /// The form with another routing prefix; with an empty one it has none.
+    pub(crate) fn with_routing_prefix(&mut self, variant: VariantId, prefix: &[u8]) -> Result<VariantId, LocalReply> {
+        self.fits(prefix.len())?;
+        let span = (!prefix.is_empty()).then(|| self.plan.append(prefix));
+        let form = self.plan.variant(variant).copied().unwrap_or(Variant::asked(self.operation(variant)));
+        Ok(self.plan.add_variant(Variant { routing_prefix: span, ..form }))
+    }
+
+    /// The form with the first bytes of its key as its routing prefix.
+    pub(crate) fn with_prefix_apart(&mut self, variant: VariantId, bytes: usize) -> Result<VariantId, LocalReply> {
+        self.fits(2 * KEY_BYTES_MAX)?;
+        let mut prefix = std::mem::take(&mut self.plan.frame_scratch);
+        prefix.clear();
+        prefix.extend_from_slice(&self.key(variant)[..bytes]);
+        let apart = self.with_routing_prefix(variant, &prefix);
+        self.plan.frame_scratch = prefix;
+        self.with_key(apart?, |key, out| out.extend_from_slice(&key[bytes..]))
     }
 
     /// Another request, made of a form's parts and, where there is one, the item of the reply at hand. Fails where the
@@ -281,13 +312,13 @@ impl Run<'_> {
             Some(written) => self.fits(frame.len()).map(|()| {
                 let span = self.plan.append(&frame);
                 let start = span.start as usize;
-                let routing_key = self.plan.variant(variant).and_then(|form| form.routing_key);
+                let form = self.plan.variant(variant).copied().unwrap_or(Variant::asked(written.operation));
                 self.plan.add_variant(Variant {
                     operation: written.operation,
                     meta: written.meta,
                     key: Some(Span::new(start + written.key.start..start + written.key.end)),
-                    routing_key,
                     frame: Some(span),
+                    ..form
                 })
             }),
         };

@@ -1,6 +1,17 @@
 //! A plan that is cleared and used again routes without allocating.
 
 use keyway_policies::hash::MAX_SALT_BYTES;
+use keyway_policies::routes::keep_routing_prefix::KeepRoutingPrefix;
+use keyway_policies::routes::key_parse::KeyParse;
+use keyway_policies::routes::load_balancer::LoadBalancer;
+use keyway_policies::routes::logging::Logging;
+use keyway_policies::routes::modify_exptime::{ExptimeAction, ModifyExptime};
+use keyway_policies::routes::modify_key::ModifyKey;
+use keyway_policies::routes::outstanding_limit::OutstandingLimit;
+use keyway_policies::routes::prefix_selector::PrefixSelector;
+use keyway_policies::routes::rate_limit::{Rate, RateLimit};
+use keyway_policies::routes::root::Root;
+use keyway_policies::routes::slow_warm_up::SlowWarmUp;
 use keyway_policies::{
     Action, ClientView, Dispatch, Distribution, Env, Failure, HashTag, HealthView, KeyHash, NodeId, OnDown, Outcome,
     Placement, PlacementSpec, Plan, PoolSpec, Reported, RequestView, RouteStates, Routes, RoutesBuilder, ServerId,
@@ -18,14 +29,18 @@ const OUTCOMES: [Outcome; 4] = [
 
 #[test]
 fn nothing_is_allocated_after_warm_up() {
-    let routes = routes();
+    check(&routes());
+    check(&selectors());
+}
+
+fn check(routes: &Routes) {
     let mut bench = Bench { plan: Plan::default(), state: routes.states(1, 1), out: Vec::new(), waiting: Vec::new() };
     let mut rounds = |count: usize| {
         for round in 0..count {
-            bench.route(&routes, round);
+            bench.route(routes, round);
         }
     };
-    let warm_up = allocation_counter::measure(|| rounds(64));
+    let warm_up = allocation_counter::measure(|| rounds(1000));
     assert!(warm_up.count_total > 0, "the counter counts");
     let warm = allocation_counter::measure(|| rounds(10_000));
     assert_eq!(warm.count_total, 0, "{warm:?}");
@@ -74,7 +89,7 @@ impl Bench {
         let operations = [Operation::Get, Operation::Set, Operation::Delete, Operation::Incr, Operation::Version];
         let up = |of: usize| if round.is_multiple_of(of) { 0 } else { u8::MAX };
         let health = [u8::MAX, up(3), u8::MAX, up(7), u8::MAX, up(11), u8::MAX, u8::MAX];
-        let request = RequestView::of_key(operations[round % operations.len()], b"user:{42}:name|#|x");
+        let request = RequestView::of_key(operations[round % operations.len()], b"/a/b/user:{42}:name|#|x");
         let begun = routes.begin(&mut self.plan, &request, env(&health, &mut self.state), &mut self.out);
         let mut answers = usize::from(begun != Step::Wait);
         self.take_sends();
@@ -95,7 +110,7 @@ impl Bench {
     fn take_sends(&mut self) {
         self.waiting.extend(self.out.drain(..).filter_map(|action| match action {
             Action::Send(dispatch) => Some(dispatch),
-            Action::Spool(_) | Action::Wake(_) => None,
+            Action::Spool(_) | Action::Wake(_) | Action::Log(_) => None,
         }));
     }
 }
@@ -117,6 +132,33 @@ fn routes() -> Routes {
     let entries = [(Operation::Get, reads), (Operation::Set, writes), (Operation::Delete, some)];
     let root = builder.operation_selector(&entries, ch3).expect("it can be built");
     builder.build(root).expect("it can be built")
+}
+
+/// Routes that choose, change and count, one above the other.
+fn selectors() -> Routes {
+    const GOOD: &str = "it can be built";
+    let mut builder = Routes::builder();
+    let servers: Vec<NodeId> = (0..8).map(|id| builder.server(ServerId(id)).expect(GOOD)).collect();
+    let pool = pool(&mut builder, Distribution::Ch3);
+    let balanced = builder.add(LoadBalancer { load_ttl: 1, failovers: 2 }, &servers).expect(GOOD);
+    let limit = OutstandingLimit { most: 1, most_waiting: 10, wait: 1 };
+    let limited = builder.add(limit, &[balanced]).expect(GOOD);
+    let warm_up = SlowWarmUp { enable_threshold: 0.7, disable_threshold: 0.9, start: 0.1, step: 1.0, min_requests: 20 };
+    let warmed = builder.add(warm_up, &[pool, balanced]).expect(GOOD);
+    let rate = Some(Rate { per_second: 1.0, burst: 1e9 });
+    let rated = builder.add(RateLimit { gets: rate, sets: rate, deletes: rate }, &[limited]).expect(GOOD);
+    let logged = builder.add(Logging { lines_per_second: 1000 }, &[warmed]).expect(GOOD);
+    let both = builder.all_fastest(&[rated, logged]).expect(GOOD);
+    let key = ModifyKey { ensure_prefix: b"p:".to_vec(), suffix: b":s".to_vec(), ..ModifyKey::default() };
+    let changed = builder.add(key, &[both]).expect(GOOD);
+    let exptime = builder.add(ModifyExptime::new(60, ExptimeAction::Min), &[changed]).expect(GOOD);
+    let parsed = builder.add(KeyParse { parts: 2, delimiter: b':' }, &[exptime]).expect(GOOD);
+    let kept = builder.add(KeepRoutingPrefix, &[parsed]).expect(GOOD);
+    let prefixes = PrefixSelector::new([b"user:".as_slice(), b"u"], true);
+    let prefixed = builder.add(prefixes, &[kept, pool, pool]).expect(GOOD);
+    let root = Root::new(&[("/a/b/", 0), ("/a/c/", 1)], "/a/b/", false).expect(GOOD);
+    let root = builder.add(root, &[prefixed, pool]).expect(GOOD);
+    builder.build(root).expect(GOOD)
 }
 
 fn pool(builder: &mut RoutesBuilder, distribution: Distribution) -> NodeId {

@@ -97,11 +97,15 @@ fn write_step(answer: &mut String, step: &ExplainStep, table: &Table) {
         ExplainUse::Later => "  (when the one before fails or misses)",
         ExplainUse::Skipped => "  (down)",
     };
+    let sent = match (&step.server, &step.sent) {
+        (Some(_), Some(sent)) => format!(" as {} {}", sent.operation.name(), String::from_utf8_lossy(&sent.key)),
+        _ => String::new(),
+    };
     // Writing to a String can't fail.
     let _ = match step.server.and_then(|server| table.servers.get(server.0 as usize)) {
         Some(server) => {
             let pool = table.pools.get(server.pool).map_or("", |pool| &pool.name);
-            writeln!(answer, "{:indent$}{} of pool {pool}{usage}", "", server.host)
+            writeln!(answer, "{:indent$}{} of pool {pool}{sent}{usage}", "", server.host)
         }
         None => writeln!(answer, "{:indent$}{}{usage}", "", step.route),
     };

@@ -221,6 +221,10 @@ impl<'a> Asked<'a> {
 
     /// The servers a get of `key` asks at once.
     fn ask(&mut self, key: &[u8]) {
+        // What one key leaves behind, as a slot that is taken, must not decide where the next one goes.
+        if self.states.remember() {
+            self.states = self.tree.routes.states(1, self.view.table.host_id);
+        }
         let env = Env {
             health: HealthView(&self.view.up),
             now: 0,
@@ -236,7 +240,7 @@ impl<'a> Asked<'a> {
         self.servers.clear();
         self.servers.extend(self.actions.drain(..).filter_map(|action| match action {
             Action::Send(dispatch) => Some(self.view.table.servers[dispatch.server.0 as usize].key),
-            Action::Spool(_) | Action::Wake(_) => None,
+            Action::Spool(_) | Action::Wake(_) | Action::Log(_) => None,
         }));
     }
 }

@@ -48,6 +48,16 @@ pub enum BuildError {
         /// How many it was given.
         children: usize,
     },
+    /// A routing prefix has two routes in one RootRoute.
+    DuplicatePrefix {
+        /// The prefix.
+        prefix: String,
+    },
+    /// The default prefix of a RootRoute has no route.
+    NoDefaultPrefix {
+        /// The prefix.
+        prefix: String,
+    },
     /// An operation has two routes in one OperationSelectorRoute.
     DuplicateOperation(Operation),
     /// A pool with more than `MAX_POOL_SERVERS` servers.
@@ -70,6 +80,8 @@ impl fmt::Display for BuildError {
             }
             BuildError::TooManyNodes => write!(f, "more than {MAX_NODES} routes in one tree"),
             BuildError::Children { route, children } => write!(f, "{route} can't have {children} children"),
+            BuildError::DuplicatePrefix { prefix } => write!(f, "routing prefix {prefix:?} has two routes"),
+            BuildError::NoDefaultPrefix { prefix } => write!(f, "the default routing prefix {prefix:?} has no route"),
             BuildError::UnknownNode => write!(f, "a route refers to one that is not in this tree"),
             BuildError::DuplicateOperation(operation) => {
                 write!(f, "operation {} has two routes", operation.name())

@@ -7,6 +7,8 @@
 use super::{NodeId, RouteNode, Routes, ServerId};
 use crate::plan::{Place, Plan, Run, Seat, Started};
 use crate::request::{ClientView, Env, HealthView, RequestView};
+use crate::variant::VariantId;
+use keyway_protocol::Operation;
 
 /// One node on a request's way, parents before children.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +21,17 @@ pub struct ExplainStep {
     pub server: Option<ServerId>,
     /// Whether and when it is used.
     pub usage: ExplainUse,
+    /// What reaches it, where that isn't what was asked.
+    pub sent: Option<Sent>,
+}
+
+/// A request other than the one asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// What it asks.
+    pub operation: Operation,
+    /// Its key.
+    pub key: Vec<u8>,
 }
 
 /// Whether and when a node is used.
@@ -51,12 +64,14 @@ pub(crate) struct Trace {
     nodes: Vec<Option<NodeId>>,
     depth: usize,
     usage: ExplainUse,
+    /// What reaches the node at hand, where that isn't what was asked.
+    sent: Option<Sent>,
 }
 
 impl Routes {
     /// The way of a request. Children that can't be reached, such as those behind DefaultRoute's choice, are left out.
     pub fn explain(&self, request: &RequestView<'_>, health: HealthView<'_>, at: ExplainAt) -> Vec<ExplainStep> {
-        let mut trace = Trace { steps: Vec::new(), nodes: Vec::new(), depth: 0, usage: ExplainUse::Now };
+        let mut trace = Trace { steps: Vec::new(), nodes: Vec::new(), depth: 0, usage: ExplainUse::Now, sent: None };
         let mut state = self.states(1, at.host_id);
         let env = Env {
             health,
@@ -68,8 +83,8 @@ impl Routes {
             state: &mut state,
         };
         let (mut plan, mut out) = (Plan::default(), Vec::new());
-        let mut run =
-            Run { routes: self, plan: &mut plan, request, env, out: &mut out, reported: None, trace: Some(&mut trace) };
+        let mut run = Run::new(self, &mut plan, request, env, &mut out);
+        run.trace = Some(&mut trace);
         run.enter();
         trace.steps
     }
@@ -81,7 +96,9 @@ impl Run<'_> {
         let routes = self.routes;
         let route = routes.node(seat.node);
         let server = if let RouteNode::Server(server) = route { Some(server.0) } else { None };
+        let sent = self.sent_as(seat.variant);
         let Some(trace) = self.trace.as_mut() else { unreachable!("called with a trace") };
+        let above = std::mem::replace(&mut trace.sent, sent);
         let first = trace.steps.len();
         trace.push(route.name(), server, trace.usage, Some(seat.node));
         trace.depth += 1;
@@ -91,11 +108,19 @@ impl Run<'_> {
         }
         if let Some(trace) = self.trace.as_mut() {
             trace.depth -= 1;
+            trace.sent = above;
             if let Started::Unusable(_) = started {
                 trace.steps[first..].iter_mut().for_each(|step| step.usage = ExplainUse::Skipped);
             }
         }
         started
+    }
+
+    /// What a form asks, where that isn't what was asked.
+    fn sent_as(&self, variant: VariantId) -> Option<Sent> {
+        let (operation, key) = (self.operation(variant), self.key(variant));
+        let same = operation == self.request.operation && key == self.request.key;
+        (!same).then(|| Sent { operation, key: key.to_owned() })
     }
 
     /// Lists the children that weren't started, as what may follow.
@@ -143,7 +168,8 @@ impl Run<'_> {
 
 impl Trace {
     fn push(&mut self, route: &'static str, server: Option<ServerId>, usage: ExplainUse, node: Option<NodeId>) {
-        self.steps.push(ExplainStep { depth: self.depth, route, server, usage });
+        let sent = self.sent.clone();
+        self.steps.push(ExplainStep { depth: self.depth, route, server, usage, sent });
         self.nodes.push(node);
     }
 }

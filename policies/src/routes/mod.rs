@@ -7,21 +7,42 @@
 
 pub mod all_async;
 pub mod all_fastest;
+pub mod blackhole;
 pub mod builder;
 pub mod default;
+pub mod dev_null;
 pub mod error;
+pub mod events;
 pub mod explain;
+pub mod hash;
+pub mod hash_stop_allow_list;
+pub mod host_id;
+pub mod keep_routing_prefix;
+pub mod key_parse;
 pub mod latency_injection;
+pub mod load_balancer;
 pub mod local;
+pub mod logging;
 pub mod miss_failover;
+pub mod modify_exptime;
 pub mod modify_key;
 pub mod null;
 pub mod operation_selector;
+pub mod original_client_hash;
+pub mod outstanding_limit;
 pub mod pool;
+pub mod prefix_selector;
+pub mod random;
+pub mod rate_limit;
+pub mod root;
+pub mod routing_group;
 pub mod server;
+pub mod slow_warm_up;
+mod token_bucket;
 
 use crate::plan::{Frame, Run, Seat, Settled, Started};
 use builder::RoutesBuilder;
+use events::{RouteEvent, RouteEvents};
 use keyway_protocol::Operation;
 
 /// A server, as an index into the table the routes were built for.
@@ -31,6 +52,14 @@ pub struct ServerId(pub u32);
 /// A node of the tree, as an index into its arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct NodeId(u32);
+
+/// mcrouter's hash stop: what follows it doesn't decide where a key goes.
+pub(crate) const HASH_STOP: &[u8] = b"|#|";
+
+/// A key up to its hash stop.
+pub(crate) fn before_stop(key: &[u8]) -> &[u8] {
+    memchr::memmem::find(key, HASH_STOP).map_or(key, |at| &key[..at])
+}
 
 /// How a route uses its children: what the builder counts by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +100,11 @@ pub(crate) trait Policy {
         None
     }
 
+    /// Nobody waits for the answer any more; what the frame at `at` settles with, where it ends now.
+    fn abandoned(&self, _run: &mut Run<'_>, _at: usize) -> Option<Settled> {
+        None
+    }
+
     /// True when a frame of it may start more children: the request's bytes are kept.
     fn may_start_more(&self, _frame: &Frame, _children: usize) -> bool {
         false
@@ -102,6 +136,16 @@ pub(crate) trait Policy {
 pub enum NodeState {
     /// Nothing.
     None,
+    /// LoadBalancerRoute's.
+    LoadBalancer(load_balancer::State),
+    /// LoggingRoute's.
+    Logging(logging::State),
+    /// OutstandingLimitRoute's.
+    OutstandingLimit(outstanding_limit::State),
+    /// RateLimitRoute's.
+    RateLimit(rate_limit::State),
+    /// SlowWarmUpRoute's.
+    SlowWarmUp(slow_warm_up::State),
 }
 
 /// The list of routes: the variant, its type, and mcrouter's name for it.
@@ -141,6 +185,10 @@ macro_rules! routes {
 
             pub(crate) fn woken(&self, run: &mut Run<'_>, at: usize) -> Option<Settled> {
                 match self { $(RouteNode::$route(route) => route.woken(run, at),)* }
+            }
+
+            pub(crate) fn abandoned(&self, run: &mut Run<'_>, at: usize) -> Option<Settled> {
+                match self { $(RouteNode::$route(route) => route.abandoned(run, at),)* }
             }
 
             pub(crate) fn may_start_more(&self, frame: &Frame, children: usize) -> bool {
@@ -193,6 +241,42 @@ routes! {
     ModifyKey(modify_key::ModifyKey) = "ModifyKeyRoute",
     /// The child, later.
     LatencyInjection(latency_injection::LatencyInjection) = "LatencyInjectionRoute",
+    /// One child, by this router's id.
+    HostId(host_id::HostId) = "HostIdRoute",
+    /// Any child.
+    Random(random::Random) = "RandomRoute",
+    /// The less busy of two children.
+    LoadBalancer(load_balancer::LoadBalancer) = "LoadBalancerRoute",
+    /// One child, by the client's address.
+    OriginalClientHash(original_client_hash::OriginalClientHash) = "OriginalClientHashRoute",
+    /// One child, by the key's hash.
+    Hash(hash::Hash) = "HashRoute",
+    /// One route per group of operations.
+    RoutingGroup(routing_group::RoutingGroup) = "RoutingGroupRoute",
+    /// One route per prefix of the key.
+    PrefixSelector(prefix_selector::PrefixSelector) = "PrefixSelectorRoute",
+    /// One route per routing prefix, or several.
+    Root(root::Root) = "RootRoute",
+    /// The child, with the routing prefix in the key.
+    KeepRoutingPrefix(keep_routing_prefix::KeepRoutingPrefix) = "KeepRoutingPrefix",
+    /// The child, unless the key has a hash stop it may not have.
+    HashStopAllowList(hash_stop_allow_list::HashStopAllowList) = "HashStopAllowListRoute",
+    /// The child, by a part of the key.
+    KeyParse(key_parse::KeyParse) = "KeyParseRoute",
+    /// The child, with another exptime.
+    ModifyExptime(modify_exptime::ModifyExptime) = "ModifyExptimeRoute",
+    /// mcrouter's default reply, counted.
+    DevNull(dev_null::DevNull) = "DevNullRoute",
+    /// No reply.
+    Blackhole(blackhole::Blackhole) = "BlackholeRoute",
+    /// The child, and a line in the log.
+    Logging(logging::Logging) = "LoggingRoute",
+    /// The child, so often a second.
+    RateLimit(rate_limit::RateLimit) = "RateLimitRoute",
+    /// The child, so often at a time.
+    OutstandingLimit(outstanding_limit::OutstandingLimit) = "OutstandingLimitRoute",
+    /// The child, or another while its server is cold.
+    SlowWarmUp(slow_warm_up::SlowWarmUp) = "SlowWarmUpRoute",
 }
 
 impl RouteNode {
@@ -248,7 +332,7 @@ impl Routes {
     /// for all shards of a router and another for each router: what is sticky to the host goes by it.
     pub fn states(&self, seed: u64, host_id: u64) -> RouteStates {
         let nodes = self.nodes.iter().map(|node| node.route.state(node.children.len())).collect();
-        RouteStates { nodes, random: seed | 1, host_id }
+        RouteStates { nodes, random: seed | 1, host_id, events: RouteEvents::default() }
     }
 
     /// False when no request has anything to do once it is answered.
@@ -263,6 +347,7 @@ pub struct RouteStates {
     nodes: Vec<NodeState>,
     random: u64,
     host_id: u64,
+    events: RouteEvents,
 }
 
 impl RouteStates {
@@ -270,9 +355,24 @@ impl RouteStates {
         &mut self.nodes[node.0 as usize]
     }
 
+    /// True where some node remembers anything.
+    pub fn remember(&self) -> bool {
+        self.nodes.iter().any(|node| !matches!(node, NodeState::None))
+    }
+
     /// Names this router among others.
     pub fn host_id(&self) -> u64 {
         self.host_id
+    }
+
+    /// Counts what a route did that no reply tells.
+    pub(crate) fn count(&mut self, event: RouteEvent) {
+        self.events[event as usize] += 1;
+    }
+
+    /// What was counted since this was asked before, by `RouteEvent as usize`.
+    pub fn take_events(&mut self) -> RouteEvents {
+        std::mem::take(&mut self.events)
     }
 
     /// The next 64 bits of a xorshift* generator: to choose at random, nothing else.
@@ -281,5 +381,16 @@ impl RouteStates {
         self.random ^= self.random << 25;
         self.random ^= self.random >> 27;
         self.random.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    /// A random number below `bound`, which is at least 1.
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
+        // The high bits times the bound: no bias worth the name.
+        ((u128::from(self.random()) * bound as u128) >> 64) as usize
+    }
+
+    /// A random number from 0 to below 1.
+    pub(crate) fn fraction(&mut self) -> f64 {
+        (self.random() >> 11) as f64 / (1_u64 << 53) as f64
     }
 }

@@ -76,7 +76,7 @@ impl Pool {
     }
 
     /// The server to send a key's request to now, or what to answer.
-    fn server(&self, key: &[u8], health: HealthView<'_>) -> Result<ServerId, LocalReply> {
+    pub(crate) fn server(&self, key: &[u8], health: HealthView<'_>) -> Result<ServerId, LocalReply> {
         let Some(home) = self.home(key) else { return Err(LocalReply::NoHealthyServer) };
         match self.on_down {
             OnDown::Error if health.is_up(home) => Ok(home),

@@ -39,7 +39,7 @@ fn all_async_answers_at_once() {
 
 #[test]
 fn modify_key_changes_the_key_alone() {
-    let route = ModifyKey { ensure_prefix: b"a:".to_vec() };
+    let route = ModifyKey { ensure_prefix: b"a:".to_vec(), ..ModifyKey::default() };
     let routes = tree(1, |builder, servers| builder.add(route, servers).expect("a route"));
     let mut play = Play::new(&routes);
     play.check("get k|", &[("go", ">0 get a:k"), ("0 VALUE x", "=VALUE x f=0")]);

@@ -2,10 +2,12 @@
 
 mod builder;
 mod cases;
+mod crowd;
 mod explain;
 mod model;
 mod notation;
 mod order;
 mod play;
 mod pool;
+mod selectors;
 mod table;

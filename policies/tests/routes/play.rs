@@ -6,7 +6,7 @@
 //! and cas, or a failure's name), `spooled` or `lost` for the oldest open spool, `+100` for time that passes, in
 //! milliseconds; `up=10` changes the servers' health. What is told: `>0 get k` for what is sent to server 0, with `|` for
 //! line ends and `(mg)` before a meta get's own form; `@0 delete k` for the async log; `~100` for a wish to be woken in so many
-//! milliseconds; `=STORED`, `=VALUE abc f=0` for the answer, `=null` and the like for the router's own words; `kept`.
+//! milliseconds; `log END` for a line in the log; `=STORED`, `=VALUE abc f=0` for the answer, `=null` and the like for the router's own words; `kept`.
 
 use crate::notation::{KINDS, local_name, outcome};
 use keyway_policies::{
@@ -69,9 +69,15 @@ impl<'a> Play<'a> {
         assert_eq!(told, expected, "{request}");
     }
 
-    /// The next request, as bytes with `|` for line ends.
+    /// What is told when that happens to a new request.
+    pub(crate) fn told(&mut self, request: &str, happens: &str) -> String {
+        self.take(request);
+        self.step(happens)
+    }
+
+    /// The next request, as bytes with `|` for line ends, but for hash stops.
     fn take(&mut self, request: &str) {
-        let bytes = request.replace('|', "\r\n").into_bytes();
+        let bytes = request.replace("|#|", "\0").replace('|', "\r\n").replace('\0', "|#|").into_bytes();
         let mut parser = RequestParser::new(Limits::default());
         let Parsed::Request(parsed) = parser.parse(&bytes) else { panic!("{request:?} is a request") };
         (self.operation, self.key) = (parsed.operation, parsed.key.clone());
@@ -83,7 +89,8 @@ impl<'a> Play<'a> {
         self.answered = false;
     }
 
-    fn step(&mut self, happens: &str) -> String {
+    /// What is told when that happens to the request at hand.
+    pub(crate) fn step(&mut self, happens: &str) -> String {
         if happens == "go" {
             let (step, out) = self.with(|play, view, env, out| play.0.begin(play.1, view, env, out));
             return self.tell(Verdict { step, kept: false }, out, None);
@@ -173,6 +180,7 @@ impl<'a> Play<'a> {
                     words.push(format!("@{} {}", dispatch.server.0, self.sent(dispatch.try_id)));
                     self.open.push((dispatch.try_id, dispatch.server, true));
                 }
+                Action::Log(outcome) => words.push(format!("log {}", outcome_name(outcome))),
                 Action::Wake(wake) => {
                     let at_ms = wake.at / 1_000_000;
                     words.push(format!("~{}", at_ms.saturating_sub(self.now_ms)));
@@ -220,6 +228,14 @@ impl<'a> Play<'a> {
             (Answer::Composed, _) => said(self.plan.composed().expect("composed")),
             (Answer::Local(reply), _) => local_name(reply),
         }
+    }
+}
+
+/// A reply's kind or a failure's name.
+pub(crate) fn outcome_name(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Reply(kind) => KINDS.iter().find(|(_, known)| *known == kind).map_or("?", |(name, _)| name),
+        Outcome::Failure(failure) => failure.name(),
     }
 }
 

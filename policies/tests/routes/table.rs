@@ -204,6 +204,13 @@ fn any_route_under_any_other() {
     ] {
         check(tree, "1111", "get", course);
     }
+    // A join whose request was answered elsewhere still waits for all its children, before a write goes on behind it.
+    for course in
+        [">0 >1 >3; 3:STORED =3; 0:timeout; 1:STORED", ">0 >1 >3; 3:STORED =3; 0:timeout; 1:timeout >2; 2:STORED"]
+    {
+        check("A(M(A(0 1) 2) 3)", "1111", "set", course);
+    }
+    check("A(M(A(0 1) 2) 3)", "1111", "get", ">0 >1 >3; 3:VALUE =3; 0:timeout; 1:timeout");
     // A child that answers on the spot doesn't keep the others from seeing the request.
     check("O(version=A(0 L 1) 0)", "11", "version", ">0 >1 =router");
     check("A(0 L 1)", "11", "get", ">0 >1; 0:timeout; 1:timeout =not_local");

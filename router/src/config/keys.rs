@@ -201,7 +201,25 @@ pub static TOP: Section = Section {
             Default::Said("none"),
             "The only route tree; it is named `main`. Not beside `routes`.",
         ),
-        shape("routes", "map of name to route", ROUTE_FORMS, Default::Said("none"), "Several route trees, by name."),
+        shape(
+            "routes",
+            "map of name to route; mcrouter's list of `{aliases, route}`, or map of prefix to route",
+            ROUTE_FORMS,
+            Default::Said("none"),
+            "Several route trees, by name. In mcrouter's forms the one tree that chooses by routing prefix: RootRoute.",
+        ),
+        shape(
+            "default_route",
+            "text",
+            super::routes::PREFIX_FORM,
+            Default::Said("`/././`"),
+            "The routing prefix of keys that have none, where `routes` has prefixes.",
+        ),
+        Key {
+            name: "send_invalid_route_to_default",
+            kind: Kind::Word { allowed: &["true", "false"], unsupported: &[], default: Default::Word("false") },
+            meaning: "Whether a routing prefix that nobody has goes to the default route.",
+        },
         shape(
             "named_handles",
             "map of name to route, or list of routes with a `name`",
@@ -279,6 +297,11 @@ pub static POOL: Section = Section {
             name: "deadline_ms",
             kind: Kind::Number { min: 1, max: 7_200_000, default: Default::Said("2 x `timeout_ms`") },
             meaning: "Longest time for a request with all its tries; at least `timeout_ms`. With `-r` twice that.",
+        },
+        Key {
+            name: "keep_routing_prefix",
+            kind: Kind::Word { allowed: &["true", "false"], unsupported: &[], default: Default::Word("false") },
+            meaning: "Whether its servers get keys with the routing prefix that RootRoute took off them.",
         },
         Key {
             name: "on_down",

@@ -240,6 +240,9 @@ fn read_all_routes(top: &Map<'_, '_>, pools: &[Pool], faults: &mut Faults) -> Ve
             return Vec::new();
         }
         (Some(node), None) => (vec![routes::read_route(node, &route_path, handles, pools, faults)], node.position),
+        (None, Some(node)) if routes::is_prefixed(node) => {
+            (vec![routes::read_prefixed(top, node, &routes_path, handles, pools, faults)], node.position)
+        }
         (None, Some(node)) => (routes::read_routes(node, &routes_path, handles, pools, faults), node.position),
         (Some(node), Some(routes)) => {
             let problem = "can't stand beside routes".to_owned();
@@ -247,6 +250,13 @@ fn read_all_routes(top: &Map<'_, '_>, pools: &[Pool], faults: &mut Faults) -> Ve
             (routes::read_routes(routes, &routes_path, handles, pools, faults), routes.position)
         }
     };
+    for key in ["default_route", "send_invalid_route_to_default"] {
+        if let Some(node) = top.find(key)
+            && !top.find("routes").is_some_and(routes::is_prefixed)
+        {
+            top.refuse(key, node, "is for routes with routing prefixes".to_owned(), faults);
+        }
+    }
     // The arena has bounds of its own. They are tried now, so that a table can be built later without a way to fail.
     if was_good && faults.is_empty() {
         for named in &routes {

@@ -34,6 +34,8 @@ pub struct Pool {
     pub hash: Hash,
     /// What PoolRoute does for keys of a server that is down.
     pub on_down: OnDown,
+    /// Servers get keys with their routing prefix.
+    pub keep_routing_prefix: bool,
     /// What becomes of servers that are down, or come back.
     pub ejection: Ejection,
     /// Failures in a row that take a server out, where the pool has a number of its own.
@@ -169,6 +171,7 @@ fn read_pool(
         servers,
         hash: hash.unwrap_or_default(),
         on_down,
+        keep_routing_prefix: map.word("keep_routing_prefix", faults) == "true",
         ejection,
         failure_limit,
         connection: ConnectionSettings {

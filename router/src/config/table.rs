@@ -7,6 +7,7 @@ use super::pools::{ConnectionSettings, Pool};
 use super::{Config, Route, ServerAddress};
 use crate::table::{ServerKey, Table, TablePool, TableRoute, TableServer};
 use crate::trouble::DownRules;
+use keyway_policies::routes::keep_routing_prefix::KeepRoutingPrefix;
 use keyway_policies::{BuildError, NodeId, PoolSpec, Routes, RoutesBuilder, ServerId};
 use std::collections::HashMap;
 
@@ -121,6 +122,7 @@ impl Arena<'_> {
                     return Ok(*node);
                 }
                 let node = self.builder.server(server)?;
+                let node = self.with_prefix(*pool, node)?;
                 self.server_nodes.insert(server, node);
                 Ok(node)
             }
@@ -138,8 +140,17 @@ impl Arena<'_> {
             on_down: pool.on_down,
         };
         let node = self.builder.pool(&spec)?;
+        let node = self.with_prefix(at, node)?;
         self.pool_nodes.insert(at, node);
         Ok(node)
+    }
+
+    /// What a pool's node, or one of its servers', is to routes above it.
+    fn with_prefix(&mut self, pool: usize, node: NodeId) -> Result<NodeId, BuildError> {
+        match self.pools[pool].keep_routing_prefix {
+            true => self.builder.add(KeepRoutingPrefix, &[node]),
+            false => Ok(node),
+        }
     }
 
     fn server_id(&self, pool: usize, server: usize) -> ServerId {

@@ -65,6 +65,8 @@ metrics! {
         "Requests refused for what they say.";
     FAILOVERS: Counter "keyway_failovers_total" []
         "Times a request went on to another server.";
+    ROUTE_EVENTS: Counter "keyway_route_events_total" ["event"]
+        "Requests that a route turned away, held up or threw away, by what it did.";
     IN_FLIGHT: Gauge "keyway_requests_in_flight" []
         "Client requests waiting for servers.";
     SLOTS: Gauge "keyway_reply_slots" []

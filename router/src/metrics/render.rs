@@ -10,7 +10,7 @@ use crate::async_log::LogFacts;
 use crate::control::events::{EventCounts, EventKind, FoundBy};
 use crate::trouble::Trouble;
 use keyway_io_engine::EngineCounters;
-use keyway_policies::Failure;
+use keyway_policies::{Failure, RouteEvent};
 use keyway_protocol::memcached::text::{ReplyKind, RequestError};
 use keyway_protocol::{Operation, OperationClass};
 use metrics::{Key, Label, Level, Metadata, Recorder};
@@ -208,6 +208,9 @@ impl Scrape {
             self.counter(list::PROTOCOL_ERRORS, &[error.name()], total.protocol_errors[error as usize]);
         }
         self.counter(list::FAILOVERS, &[], total.failovers);
+        for event in RouteEvent::ALL {
+            self.counter(list::ROUTE_EVENTS, &[event.name()], total.route_events[event as usize]);
+        }
         self.gauge(list::IN_FLIGHT, &[], total.in_flight as f64);
         self.gauge(list::SLOTS, &[], total.slots as f64);
     }

@@ -8,7 +8,7 @@
 
 use super::Histogram;
 use keyway_io_engine::EngineCounters;
-use keyway_policies::{Failure, LocalReply};
+use keyway_policies::{Failure, LocalReply, RouteEvents};
 use keyway_protocol::memcached::text::{ReplyKind, RequestError};
 use keyway_protocol::{Operation, OperationClass};
 
@@ -93,6 +93,8 @@ pub struct ShardMetrics {
     pub not_local: u64,
     /// Times a request went on to another server.
     pub failovers: u64,
+    /// What routes did that no reply tells, by `RouteEvent as usize`.
+    pub route_events: RouteEvents,
     /// Clients let in.
     pub clients_accepted: u64,
     /// Clients turned away at the limit.
@@ -214,6 +216,11 @@ impl ShardMetrics {
         self.upstream_bytes_out += bytes as u64;
     }
 
+    /// What routes counted since they told it last.
+    pub fn route_events(&mut self, events: &RouteEvents) {
+        add(&mut self.route_events, events);
+    }
+
     /// A request went on to another server.
     #[inline]
     pub fn failover(&mut self) {
@@ -270,6 +277,7 @@ impl ShardMetrics {
         add(&mut self.protocol_errors, &other.protocol_errors);
         add(&mut self.failed, &other.failed);
         add(&mut self.clients_closed, &other.clients_closed);
+        add(&mut self.route_events, &other.route_events);
         self.no_healthy_server += other.no_healthy_server;
         self.not_local += other.not_local;
         self.failovers += other.failovers;

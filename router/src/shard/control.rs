@@ -130,6 +130,7 @@ impl Shard {
 
     fn retire_table(&mut self, table: usize) {
         if self.tables[table].as_ref().is_some_and(|state| state.live == 0) {
+            self.collect_route_events();
             self.tables[table] = None;
         }
     }
@@ -221,8 +222,15 @@ impl Shard {
         self.metrics.in_flight = self.in_flight as u64;
         self.metrics.slots = self.requests.len() as u64;
         self.metrics.engine = io.counters();
+        self.collect_route_events();
         let metrics = Box::new(self.metrics.clone());
         self.report(FromShard::Snapshot { shard: self.number, metrics });
+    }
+
+    fn collect_route_events(&mut self) {
+        for state in self.tables.iter_mut().flatten().flat_map(|table| &mut table.route_states) {
+            self.metrics.route_events(&state.take_events());
+        }
     }
 
     // --- drain ---

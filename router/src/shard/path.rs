@@ -47,7 +47,7 @@ impl<'a> Frame<'a> {
         self.head.len() + self.tail.len()
     }
 
-    fn key(&self) -> &'a [u8] {
+    pub(super) fn key(&self) -> &'a [u8] {
         &self.head[self.key.0..self.key.1]
     }
 }
@@ -276,6 +276,10 @@ impl Shard {
                 Action::Spool(dispatch) => (dispatch, self.spool(id, dispatch, frame)),
                 Action::Wake(wake) => {
                     self.wakes.push(Reverse((wake.at, wake.request, wake.frame)));
+                    continue;
+                }
+                Action::Log(outcome) => {
+                    self.log_outcome(id, outcome, frame);
                     continue;
                 }
             };

@@ -9,7 +9,7 @@ use super::request::{Place, RequestId};
 use super::session::SessionId;
 use super::upstream::{InFlight, hash_of_shared_key};
 use crate::metrics::{StatsSummary, VERSION_LINE, write_stats};
-use keyway_policies::{Answer, Failure, ItemView, KeptReply, LocalReply, Outcome, Reported, TryId, null_reply};
+use keyway_policies::{Answer, Failure, ItemView, KeptReply, LocalReply, Outcome, Reported, Step, TryId, null_reply};
 use keyway_protocol::Operation;
 use keyway_protocol::memcached::text::{self, Expect, Reply, ReplyKind, Value};
 
@@ -294,6 +294,17 @@ impl Shard {
         }
     }
 
+    /// LoggingRoute's line: what came of a request. The route bounds how often.
+    pub(super) fn log_outcome(&self, id: RequestId, outcome: Outcome, frame: Option<Frame<'_>>) {
+        let request = &self.requests[id];
+        let key = frame.as_ref().map_or(request.key_bytes(), Frame::key);
+        let came = match outcome {
+            Outcome::Reply(kind) => kind.name(),
+            Outcome::Failure(failure) => failure.name(),
+        };
+        log::info!("LoggingRoute: {} {}: {came}", request.operation().name(), String::from_utf8_lossy(key));
+    }
+
     fn count_answer(&mut self, id: RequestId, kind: ReplyKind) {
         if let Some(operation) = self.requests[id].operation {
             self.metrics.answered(operation, kind);
@@ -482,28 +493,31 @@ impl Shard {
             return true;
         }
         // Bare refusals have no plan.
-        let Some(operation) = request.operation else { return false };
-        let state = self.tables[request.table as usize].as_ref().expect("a table with live requests stays");
-        let routes = &state.table.routes[request.route as usize].routes;
-        request.plan.abandon();
-        if !routes.lingers(&request.plan, operation) {
+        if request.operation.is_none() {
+            return false;
+        }
+        if request.plan.is_settled() {
             return false;
         }
         request.place = Place::Detached;
         request.next = None;
         request.done = true;
-        true
+        self.decide(id, None, |routes, plan, view, env, out| routes.abandon(plan, view, env, out));
+        self.carry_out(id, Step::Wait, None, None);
+        self.lingers(id)
+    }
+
+    /// True while a request's plan has something to do that nobody waits for.
+    fn lingers(&self, id: RequestId) -> bool {
+        let request = &self.requests[id];
+        let state = self.tables[request.table as usize].as_ref().expect("a table with live requests stays");
+        state.table.routes[request.route as usize].routes.lingers(&request.plan, request.operation())
     }
 
     /// Frees a request that went on alone, once it has nothing more to do.
     fn end_lingering(&mut self, id: RequestId) {
         let Some(request) = self.requests.find(id) else { return };
-        if request.place != Place::Detached {
-            return;
-        }
-        let state = self.tables[request.table as usize].as_ref().expect("a table with live requests stays");
-        let routes = &state.table.routes[request.route as usize].routes;
-        if !routes.lingers(&request.plan, request.operation()) {
+        if request.place == Place::Detached && !self.lingers(id) {
             self.release(id);
         }
     }

@@ -20,6 +20,7 @@ mod nutcracker;
 mod pipelines;
 mod placement;
 mod reload;
+mod routes;
 mod sharded;
 mod support;
 mod values;

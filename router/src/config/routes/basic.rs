@@ -1,8 +1,10 @@
 //! The routes the simplest trees are made of.
 
 use super::super::error::{Path, did_you_mean, seen};
-use super::super::keys::{Default as Given, ROUTE_FORMS, Section, TYPE, is_named, number, shape};
+use super::super::keys::{Default as Given, Key, Kind, ROUTE_FORMS, Section, TYPE, is_named, number, shape};
 use super::super::reader::{Map, entries};
+use super::hash::pool_with_hash;
+use super::limiting::around_pool;
 use super::types::{RouteType, Short};
 use super::{Reader, Route};
 use keyway_policies::routes::all_async::AllAsync;
@@ -12,7 +14,6 @@ use keyway_policies::routes::error::Error;
 use keyway_policies::routes::latency_injection::LatencyInjection;
 use keyway_policies::routes::local::Local;
 use keyway_policies::routes::miss_failover::MissFailover;
-use keyway_policies::routes::modify_key::ModifyKey;
 use keyway_policies::routes::null::Null;
 use keyway_policies::routes::operation_selector::OperationSelector;
 use keyway_protocol::Operation;
@@ -59,8 +60,25 @@ pub(super) static CHILDREN_KEYS: Section = Section {
 /// PoolRoute.
 pub(super) static POOL_KEYS: Section = Section {
     name: "PoolRoute",
-    keys: &[TYPE, shape("pool", "name", "a pool's name", Given::Required, "The pool whose hash picks the server.")],
-    unsupported: &["hash", "shadows", "rates", "server_timeout_ms", "max_outstanding", "slow_warmup"],
+    keys: &[
+        TYPE,
+        shape("pool", "name", "a pool's name", Given::Required, "The pool whose hash picks the server."),
+        shape(
+            "hash",
+            "map, or name",
+            "as a pool's `hash`",
+            Given::Said("the pool's"),
+            "How keys are spread; with one of its own, keys of a server that is down fail.",
+        ),
+        shape("rates", "map", "", Given::Said("no limit"), "RateLimitRoute around the pool; see its rates."),
+        Key {
+            name: "max_outstanding",
+            kind: Kind::Number { min: 1, max: 1_000_000, default: Given::Said("no limit") },
+            meaning: "OutstandingLimitRoute around the pool: most requests at a time for each server and shard.",
+        },
+        shape("slow_warmup", "map", "", Given::Said("none"), "SlowWarmUpRoute around the pool; see below."),
+    ],
+    unsupported: &["shadows", "server_timeout_ms"],
 };
 
 /// LocalRoute.
@@ -80,31 +98,21 @@ pub(super) static ERROR_KEYS: Section = Section {
     ],
     unsupported: &["result", "enable_logging"],
 };
-/// ModifyKeyRoute.
-pub(super) static MODIFY_KEY_KEYS: Section = Section {
-    name: "ModifyKeyRoute",
-    keys: &[
-        TYPE,
-        TARGET,
-        shape("ensure_key_prefix", "text", "", Given::Said("none"), "Put before keys that don't begin with it."),
-    ],
-    unsupported: &[],
-};
 /// LatencyInjectionRoute.
 pub(super) static LATENCY_INJECTION_KEYS: Section = Section {
     name: "LatencyInjectionRoute",
     keys: &[
         TYPE,
-        TARGET,
+        shape("child", "route", ROUTE_FORMS, Given::Required, "Where requests go on to."),
         number("before_latency_ms", 0, 0, MOST_LATENCY_MS, "Time before the child is asked."),
         number("after_latency_ms", 0, 0, MOST_LATENCY_MS, "Time between the child's reply and the answer."),
         number("total_latency_ms", 0, 0, MOST_LATENCY_MS, "Least time from request to answer."),
     ],
-    unsupported: &[],
+    unsupported: &["request_payload_latency", "max_request_latency_us", "total_latency_percentile_ms"],
 };
 
 /// The key of routes with children.
-pub(super) const CHILDREN: super::super::keys::Key = shape(
+pub(super) const CHILDREN: Key = shape(
     "children",
     "list of routes, or `Pool|name`",
     "routes, and `Pool|name` for each server of a pool",
@@ -112,8 +120,7 @@ pub(super) const CHILDREN: super::super::keys::Key = shape(
     "Where requests may go, in order.",
 );
 /// The key of routes with one child.
-pub(super) const TARGET: super::super::keys::Key =
-    shape("target", "route", ROUTE_FORMS, Given::Required, "Where requests go on to.");
+pub(super) const TARGET: Key = shape("target", "route", ROUTE_FORMS, Given::Required, "Where requests go on to.");
 const MOST_LATENCY_MS: u64 = 60_000;
 
 pub(super) static ALL_FASTEST: RouteType = RouteType {
@@ -154,11 +161,12 @@ pub(super) static OPERATION_SELECTOR: RouteType = RouteType {
 pub(super) static POOL: RouteType = RouteType {
     names: &["PoolRoute"],
     section: &POOL_KEYS,
-    read: |reader, map, _depth| {
+    read: |reader, map, depth| {
         map.required("pool", reader.faults);
         let (name, node) = map.given_text("pool", reader.faults)?;
         let pool = reader.pool(name, node.position, &Path::Key(map.path, "pool"))?;
-        Some(Route::Pool { pool })
+        let route = pool_with_hash(reader, map, pool)?;
+        around_pool(reader, map, depth, route)
     },
     short: Short::Pool,
 };
@@ -187,24 +195,13 @@ pub(super) static ERROR: RouteType = RouteType {
     short: Short::Text(|response| Route::leaf(Error::new(response))),
 };
 
-pub(super) static MODIFY_KEY: RouteType = RouteType {
-    names: &["ModifyKeyRoute"],
-    section: &MODIFY_KEY_KEYS,
-    read: |reader, map, depth| {
-        let prefix = map.given_text("ensure_key_prefix", reader.faults).map_or("", |(text, _)| text);
-        let target = reader.child(map, "target", depth)?;
-        Route::over(ModifyKey { ensure_prefix: prefix.as_bytes().to_vec() }, vec![target])
-    },
-    short: Short::None,
-};
-
 pub(super) static LATENCY_INJECTION: RouteType = RouteType {
     names: &["LatencyInjectionRoute"],
     section: &LATENCY_INJECTION_KEYS,
     read: |reader, map, depth| {
         let mut nanos = |key| map.number(key, reader.faults) * 1_000_000;
         let (before, after, total) = (nanos("before_latency_ms"), nanos("after_latency_ms"), nanos("total_latency_ms"));
-        let target = reader.child(map, "target", depth)?;
+        let target = reader.child(map, "child", depth)?;
         Route::over(LatencyInjection { before, after, total }, vec![target])
     },
     short: Short::None,

@@ -6,9 +6,15 @@
 //! blow up.
 
 mod basic;
+mod changing;
+mod choosing;
+mod hash;
+mod limiting;
 mod names;
+mod root;
 mod types;
 
+pub(super) use root::{PREFIX_FORM, is_prefixed};
 pub use types::ROUTE_SECTIONS;
 
 use super::address::is_name;
@@ -84,11 +90,6 @@ pub(super) fn read_routes(
     pools: &[Pool],
     faults: &mut Faults,
 ) -> Vec<NamedRoute> {
-    if let Value::List(_) = node.value {
-        let problem = "a list, mcrouter's form with prefixes, isn't supported by this version".to_owned();
-        faults.at(node.position, path, problem, "a map of name to route".to_owned());
-        return Vec::new();
-    }
     let named = entries(node, path, faults).unwrap_or_default();
     if named.is_empty() || named.len() > MAX_ROUTES {
         faults.at(node.position, path, format!("{} routes", named.len()), format!("1 to {MAX_ROUTES}"));
@@ -126,6 +127,24 @@ pub(super) fn read_route(
     let mut reader = Reader { pools, named: known, following: Vec::new(), nodes: 0, faults };
     let route = reader.single(node, path, 0).unwrap_or_else(|| Route::leaf(Local));
     NamedRoute { name: MAIN_ROUTE.to_owned(), route }
+}
+
+/// Reads `routes` in mcrouter's forms: the tree that chooses by routing prefix.
+pub(super) fn read_prefixed(
+    top: &Map<'_, '_>,
+    node: &Node,
+    path: &Path<'_>,
+    handles: Option<&Node>,
+    pools: &[Pool],
+    faults: &mut Faults,
+) -> NamedRoute {
+    let mut known = Vec::new();
+    read_names(node, handles, &mut known, faults);
+    let default = root::default_of(top, faults);
+    let lenient = top.word("send_invalid_route_to_default", faults) == "true";
+    let mut reader = Reader { pools, named: known, following: Vec::new(), nodes: 0, faults };
+    let route = default.and_then(|default| reader.prefixed(node, path, 0, (&default, node.position), lenient));
+    NamedRoute { name: MAIN_ROUTE.to_owned(), route: route.unwrap_or_else(|| Route::leaf(Local)) }
 }
 
 fn read_names<'a>(

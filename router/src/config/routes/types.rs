@@ -2,7 +2,7 @@
 
 use super::super::keys::Section;
 use super::super::reader::Map;
-use super::{Reader, Route, basic};
+use super::{Reader, Route, basic, changing, choosing, hash, limiting, root};
 
 /// One route, as configurations write it.
 pub(super) struct RouteType {
@@ -35,7 +35,7 @@ pub(super) enum Short {
 }
 
 /// Every route.
-static TYPES: [&RouteType; 11] = [
+static TYPES: [&RouteType; 28] = [
     &basic::ALL_ASYNC,
     &basic::ALL_FASTEST,
     &basic::DEFAULT,
@@ -43,14 +43,31 @@ static TYPES: [&RouteType; 11] = [
     &basic::LATENCY_INJECTION,
     &basic::LOCAL,
     &basic::MISS_FAILOVER,
-    &basic::MODIFY_KEY,
     &basic::NULL,
     &basic::OPERATION_SELECTOR,
     &basic::POOL,
+    &changing::MODIFY_EXPTIME,
+    &changing::MODIFY_KEY,
+    &choosing::HASH_STOP_ALLOW_LIST,
+    &hash::HASH,
+    &choosing::HOST_ID,
+    &choosing::KEY_PARSE,
+    &choosing::LOAD_BALANCER,
+    &choosing::ORIGINAL_CLIENT_HASH,
+    &choosing::PREFIX_SELECTOR,
+    &choosing::RANDOM,
+    &choosing::ROUTING_GROUP,
+    &limiting::BLACKHOLE,
+    &limiting::DEV_NULL,
+    &limiting::LOGGING,
+    &limiting::OUTSTANDING_LIMIT,
+    &limiting::RATE_LIMIT,
+    &limiting::SLOW_WARM_UP,
+    &root::ROOT,
 ];
 
 /// The keys of every route, in the order of the docs.
-pub static ROUTE_SECTIONS: [&Section; 9] = [
+pub static ROUTE_SECTIONS: [&Section; 30] = [
     &basic::OPERATION_SELECTOR_KEYS,
     &basic::CHILDREN_KEYS,
     &basic::POOL_KEYS,
@@ -58,8 +75,29 @@ pub static ROUTE_SECTIONS: [&Section; 9] = [
     &basic::ALL_ASYNC_KEYS,
     &basic::NULL_KEYS,
     &basic::ERROR_KEYS,
-    &basic::MODIFY_KEY_KEYS,
     &basic::LATENCY_INJECTION_KEYS,
+    &choosing::HOST_ID_KEYS,
+    &choosing::RANDOM_KEYS,
+    &choosing::LOAD_BALANCER_KEYS,
+    &choosing::ORIGINAL_CLIENT_HASH_KEYS,
+    &choosing::ROUTING_GROUP_KEYS,
+    &choosing::PREFIX_SELECTOR_KEYS,
+    &root::ROOT_KEYS,
+    &root::ALIASES_KEYS,
+    &hash::HASH_KEYS,
+    &choosing::HASH_STOP_ALLOW_LIST_KEYS,
+    &choosing::KEY_PARSE_KEYS,
+    &changing::MODIFY_KEY_KEYS,
+    &changing::MODIFY_EXPTIME_KEYS,
+    &limiting::RATE_LIMIT_KEYS,
+    &limiting::RATES_KEYS,
+    &limiting::OUTSTANDING_LIMIT_KEYS,
+    &limiting::SLOW_WARM_UP_KEYS,
+    &limiting::SLOW_WARMUP_KEYS,
+    &limiting::WARM_UP_SETTINGS_KEYS,
+    &limiting::DEV_NULL_KEYS,
+    &limiting::BLACKHOLE_KEYS,
+    &limiting::LOGGING_KEYS,
 ];
 
 /// mcrouter's routes that only make sense inside Facebook: known, not done.

@@ -1,0 +1,3 @@
+//! The routes, one case each with real servers.
+
+mod selectors;
