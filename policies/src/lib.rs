@@ -6,15 +6,18 @@
 //! out what the plan says.
 
 pub mod hash;
+mod notes;
 pub mod outcome;
 pub mod plan;
+pub mod reply;
 pub mod request;
 pub mod routes;
 mod variant;
 
 pub use hash::{Distribution, HashTag, KeyHash, Member, Placement, PlacementSpec, Weight};
-pub use outcome::{Failure, Outcome, OutcomeClass};
+pub use outcome::{Failure, Outcome, OutcomeClass, Severity};
 pub use plan::{LocalReply, Plan, null_reply};
+pub use reply::{ByOperation, Choose, MultigetErrors, ReplyPolicy, Success};
 pub use request::{
     Action, Answer, ClientView, Dispatch, Env, HealthView, ItemView, KeptReply, Reported, RequestView, Step, TryId,
     Verdict, Wake, Wire,

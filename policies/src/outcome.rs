@@ -86,7 +86,63 @@ pub enum OutcomeClass {
     Lost,
 }
 
+/// How bad an outcome is, least first: mcrouter's order ("awfulness"), with two of its ranks put right. TOUCHED is done,
+/// not the worst of all, and EXISTS ranks behind what was done, so that a cas which only some replicas took says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Severity {
+    /// It was done.
+    Done,
+    /// EXISTS.
+    Conflict,
+    /// END, NOT_FOUND, NOT_STORED.
+    Miss,
+    /// No reply, though the next one may come: timeout, unavailable, queue_full.
+    Failed,
+    /// The request's time was over.
+    Deadline,
+    /// The server refused, or its connection broke: SERVER_ERROR, ERROR, connection_lost, misaligned.
+    Remote,
+    /// The router could not: not_replayable.
+    Local,
+    /// The client is at fault: CLIENT_ERROR.
+    Client,
+}
+
 impl Outcome {
+    /// How bad it is.
+    pub const fn severity(self) -> Severity {
+        match self {
+            Outcome::Reply(kind) => match kind {
+                ReplyKind::Value
+                | ReplyKind::Stored
+                | ReplyKind::Deleted
+                | ReplyKind::Touched
+                | ReplyKind::Ok
+                | ReplyKind::Number
+                | ReplyKind::Version
+                | ReplyKind::Stats => Severity::Done,
+                ReplyKind::Exists => Severity::Conflict,
+                ReplyKind::End | ReplyKind::NotStored | ReplyKind::NotFound => Severity::Miss,
+                ReplyKind::Error | ReplyKind::ServerError => Severity::Remote,
+                ReplyKind::ClientError => Severity::Client,
+            },
+            Outcome::Failure(failure) => match failure {
+                Failure::Timeout | Failure::Unavailable | Failure::QueueFull => Severity::Failed,
+                Failure::DeadlineExceeded => Severity::Deadline,
+                Failure::ConnectionLost | Failure::Misaligned => Severity::Remote,
+                Failure::NotReplayable => Severity::Local,
+            },
+        }
+    }
+
+    /// A number for each different outcome, below `CODES`.
+    pub(crate) const fn code(self) -> u8 {
+        match self {
+            Outcome::Failure(failure) => failure as u8,
+            Outcome::Reply(kind) => Failure::COUNT as u8 + kind as u8,
+        }
+    }
+
     /// How good it is.
     pub const fn class(self) -> OutcomeClass {
         match self {

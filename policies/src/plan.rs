@@ -16,65 +16,27 @@
 //! Invariants: tries and frames of a plan are bounded (`MAX_TRIES`, `MAX_FRAMES`); only joins have frames; a settled
 //! frame never changes again; the answer is decided once. What is under way after that goes on only for its effect.
 
-use crate::outcome::OutcomeClass;
+use crate::Failure;
+use crate::notes::Held;
 use crate::request::{Action, Answer, Dispatch, Env, HealthView, Reported, RequestView, Step, TryId, Verdict, Wake};
 use crate::routes::explain::Trace;
+use crate::routes::walk::Walking;
 use crate::routes::{NodeId, NodeState, Routes, ServerId, operation_selector};
 use crate::variant::{Kept, KeptItem, Variant, VariantId};
-use crate::{Failure, Outcome};
-use keyway_protocol::memcached::text::ReplyKind;
 use keyway_protocol::{Operation, OperationClass};
 use smallvec::SmallVec;
 
 mod abandon;
 mod frames;
+mod settled;
+
+pub(crate) use settled::Settled;
+pub use settled::{LocalReply, null_reply};
 
 /// Most tries of one request.
 pub const MAX_TRIES: usize = 16_384;
 /// Most joins under way for one request.
 pub const MAX_FRAMES: usize = 16_384;
-
-/// A reply the router makes itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LocalReply {
-    /// LocalRoute: what the router says to this operation (version, verbosity, stats, quit).
-    Router,
-    /// LocalRoute was asked for an operation it can't answer.
-    NotLocal,
-    /// Every server the route could use is down.
-    NoHealthyServer,
-    /// All tries failed on the way; the failure is the one to name.
-    Failed(Failure),
-    /// mcrouter's default reply: what a cache without the key says, and NOT_STORED to what stores.
-    Null,
-    /// The words of that route (`RouteNode::words`).
-    Said(NodeId),
-    /// A route made a key that is none.
-    BadKey,
-}
-
-impl LocalReply {
-    /// What it means to a route.
-    pub(crate) fn outcome(self, operation: Operation) -> Outcome {
-        match self {
-            LocalReply::Router => Outcome::Reply(ReplyKind::Ok),
-            LocalReply::NotLocal | LocalReply::Said(_) | LocalReply::BadKey => Outcome::Reply(ReplyKind::ServerError),
-            LocalReply::NoHealthyServer => Outcome::Failure(Failure::Unavailable),
-            LocalReply::Failed(failure) => Outcome::Failure(failure),
-            LocalReply::Null => Outcome::Reply(null_reply(operation)),
-        }
-    }
-}
-
-/// The kind of mcrouter's default reply.
-pub const fn null_reply(operation: Operation) -> ReplyKind {
-    match operation.class() {
-        OperationClass::GetLike => ReplyKind::End,
-        OperationClass::UpdateLike => ReplyKind::NotStored,
-        OperationClass::DeleteLike | OperationClass::ArithmeticLike | OperationClass::TouchLike => ReplyKind::NotFound,
-        OperationClass::Control => ReplyKind::Ok,
-    }
-}
 
 /// The state of one routed request.
 #[derive(Debug, Default)]
@@ -85,6 +47,9 @@ pub struct Plan {
     pub(crate) variants: Vec<Variant>,
     pub(crate) kept: Vec<Kept>,
     pub(crate) composed: Option<KeptItem>,
+    pub(crate) held: Vec<Held>,
+    pub(crate) marks: Vec<u64>,
+    pub(crate) walks: Vec<Walking>,
     /// Frames and keys of the variants, replies kept.
     pub(crate) bytes: Vec<u8>,
     pub(crate) scratch: Vec<u8>,
@@ -100,6 +65,9 @@ impl Plan {
     pub fn clear(&mut self) {
         self.tries.clear();
         self.frames.clear();
+        self.held.clear();
+        self.marks.clear();
+        self.walks.clear();
         self.decided = false;
         // What few requests need is only looked at when it was used.
         if self.variants.is_empty() && self.kept.is_empty() && self.bytes.is_empty() {
@@ -119,15 +87,13 @@ impl Plan {
     /// True while the reply of `try_id` may still become the answer.
     pub fn holds(&self, try_id: TryId) -> bool {
         let held = Answer::Try(try_id);
+        let is_best = |frame: &Frame| frame.best.is_some_and(|best| best.settled.answer == held);
         !self.decided
-            && self
-                .frames
-                .iter()
-                .any(|frame| frame.best.is_some_and(|best| best.settled.answer == held) && self.is_awaited(frame))
+            && (self.frames.iter().any(|frame| is_best(frame) && self.is_awaited(frame)) || self.is_held(held))
     }
 
     /// True while a frame and all it stands in are unsettled.
-    fn is_awaited(&self, frame: &Frame) -> bool {
+    pub(crate) fn is_awaited(&self, frame: &Frame) -> bool {
         let mut frame = frame;
         while !frame.settled {
             match frame.place.to() {
@@ -352,10 +318,11 @@ impl Run<'_> {
         self.start(routes.children(node)[child], Place::new(at, child), variant)
     }
 
-    /// Starts a child for its effect alone: nobody waits for its outcome.
-    pub(crate) fn background(&mut self, parent: NodeId, child: usize, variant: VariantId) {
+    /// Starts a child for its effect alone: nobody waits for its outcome. False when it can't be used.
+    pub(crate) fn background(&mut self, parent: NodeId, child: usize, variant: VariantId) -> bool {
         let routes = self.routes;
-        self.start(routes.children(parent)[child], Place::NOBODY, variant);
+        let started = self.start(routes.children(parent)[child], Place::NOBODY, variant);
+        !matches!(started, Started::Unusable(_))
     }
 
     /// Sends a form of the request to a server.
@@ -560,38 +527,4 @@ pub(crate) struct Frame {
 pub(crate) struct Best {
     pub(crate) settled: Settled,
     pub(crate) child: u16,
-}
-
-/// The outcome of a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Settled {
-    pub(crate) answer: Answer,
-    pub(crate) outcome: Outcome,
-}
-
-impl Settled {
-    pub(crate) fn from_try(try_id: TryId, outcome: Outcome) -> Settled {
-        let answer = match outcome {
-            Outcome::Reply(_) => Answer::Try(try_id),
-            Outcome::Failure(failure) => Answer::Local(LocalReply::Failed(failure)),
-        };
-        Settled { answer, outcome }
-    }
-
-    pub(crate) fn from_local(reply: LocalReply, operation: Operation) -> Settled {
-        Settled { answer: Answer::Local(reply), outcome: reply.outcome(operation) }
-    }
-
-    /// How good it is.
-    pub(crate) fn class(self) -> OutcomeClass {
-        self.outcome.class()
-    }
-
-    /// True when this is a failure after which no further try can be made.
-    pub(crate) fn ends_tries(self) -> bool {
-        match self.outcome {
-            Outcome::Failure(failure) => failure.ends_tries(),
-            Outcome::Reply(_) => false,
-        }
-    }
 }

@@ -187,9 +187,25 @@ impl Plan {
         if self.kept.iter().any(|kept| kept.try_id == try_id) {
             return;
         }
+        self.drop_unheld();
         let line = self.append(reported.line);
         let item = reported.item.map(|item| self.keep_item(item));
         self.kept.push(Kept { try_id, kind, line, item });
+    }
+}
+
+impl Plan {
+    /// Gives the memory of replies back that can't become the answer any more, as far as nothing lies behind them: of
+    /// values that replace each other one is kept.
+    fn drop_unheld(&mut self) {
+        while let Some(last) = self.kept.last() {
+            let end = last.item.map_or(last.line.end, |item| item.cas.end) as usize;
+            if end != self.bytes.len() || self.holds(last.try_id) {
+                return;
+            }
+            self.bytes.truncate(last.line.start as usize);
+            self.kept.pop();
+        }
     }
 }
 
@@ -303,27 +319,54 @@ impl Run<'_> {
         variant: VariantId,
         write: impl FnOnce(Parts<'_>, Option<ItemView<'_>>, &mut Vec<u8>) -> Option<Written>,
     ) -> Result<VariantId, LocalReply> {
+        self.derive_of(variant, self.reported.map(|(try_id, _)| Answer::Try(try_id)), write)
+    }
+
+    /// The same with the item of any settled child, be it one that was kept.
+    pub(crate) fn derive_of(
+        &mut self,
+        variant: VariantId,
+        answer: Option<Answer>,
+        write: impl FnOnce(Parts<'_>, Option<ItemView<'_>>, &mut Vec<u8>) -> Option<Written>,
+    ) -> Result<VariantId, LocalReply> {
         let mut frame = std::mem::take(&mut self.plan.frame_scratch);
         frame.clear();
-        let item = self.reported.and_then(|(_, reported)| reported.item);
+        let item = answer.and_then(|answer| self.item(answer));
         let written = self.parts(variant).and_then(|parts| write(parts, item, &mut frame));
         let made = match written {
             None => Err(LocalReply::Failed(Failure::NotReplayable)),
-            Some(written) => self.fits(frame.len()).map(|()| {
-                let span = self.plan.append(&frame);
-                let start = span.start as usize;
-                let form = self.plan.variant(variant).copied().unwrap_or(Variant::asked(written.operation));
-                self.plan.add_variant(Variant {
-                    operation: written.operation,
-                    meta: written.meta,
-                    key: Some(Span::new(start + written.key.start..start + written.key.end)),
-                    frame: Some(span),
-                    ..form
-                })
-            }),
+            Some(written) => self.add_frame(variant, &frame, written),
         };
         self.plan.frame_scratch = frame;
         made
+    }
+
+    /// Another request for a form's key, of an operation that needs nothing but a key.
+    pub(crate) fn derive_from_key(
+        &mut self,
+        variant: VariantId,
+        operation: Operation,
+    ) -> Result<VariantId, LocalReply> {
+        let mut frame = std::mem::take(&mut self.plan.frame_scratch);
+        frame.clear();
+        let written = Written::write(Parts::of_key(operation, self.key(variant)), &mut frame);
+        let made = self.add_frame(variant, &frame, written);
+        self.plan.frame_scratch = frame;
+        made
+    }
+
+    fn add_frame(&mut self, of: VariantId, frame: &[u8], written: Written) -> Result<VariantId, LocalReply> {
+        self.fits(frame.len())?;
+        let span = self.plan.append(frame);
+        let start = span.start as usize;
+        let form = self.plan.variant(of).copied().unwrap_or(Variant::asked(written.operation));
+        Ok(self.plan.add_variant(Variant {
+            operation: written.operation,
+            meta: written.meta,
+            key: Some(Span::new(start + written.key.start..start + written.key.end)),
+            frame: Some(span),
+            ..form
+        }))
     }
 
     /// The item of a settled child: the reply at hand, or one that was kept.

@@ -1,6 +1,8 @@
 //! A plan that is cleared and used again routes without allocating.
 
 use keyway_policies::hash::MAX_SALT_BYTES;
+use keyway_policies::routes::all_majority::AllMajority;
+use keyway_policies::routes::failover::Failover;
 use keyway_policies::routes::keep_routing_prefix::KeepRoutingPrefix;
 use keyway_policies::routes::key_parse::KeyParse;
 use keyway_policies::routes::load_balancer::LoadBalancer;
@@ -10,8 +12,10 @@ use keyway_policies::routes::modify_key::ModifyKey;
 use keyway_policies::routes::outstanding_limit::OutstandingLimit;
 use keyway_policies::routes::prefix_selector::PrefixSelector;
 use keyway_policies::routes::rate_limit::{Rate, RateLimit};
+use keyway_policies::routes::replicated::Replicated;
 use keyway_policies::routes::root::Root;
 use keyway_policies::routes::slow_warm_up::SlowWarmUp;
+use keyway_policies::routes::walk::{Hedge, Order, Rule, Walk};
 use keyway_policies::{
     Action, ClientView, Dispatch, Distribution, Env, Failure, HashTag, HealthView, KeyHash, NodeId, OnDown, Outcome,
     Placement, PlacementSpec, Plan, PoolSpec, Reported, RequestView, RouteStates, Routes, RoutesBuilder, ServerId,
@@ -127,8 +131,14 @@ fn routes() -> Routes {
     let ketama = pool(&mut builder, Distribution::Ketama(KeyHash::Fnv1a64));
     let some = builder.all_fastest(&servers[..3]).expect("it can be built");
     let others = builder.default_route(&servers[3..]).expect("it can be built");
-    let reads = builder.miss_failover(&[some, ch3, others, ketama, some]).expect("it can be built");
-    let writes = builder.all_fastest(&[reads, others, ketama]).expect("it can be built");
+    let order = Order::LeastFailures { max_tries: 4 };
+    let hedge = Hedge::new(0.9, 1, 1);
+    let walk = Walk { order, hedge, backfill: true, ..Walk::new(Rule::MISS_FAILOVER) };
+    let least = builder.add(Failover(walk), &servers).expect("it can be built");
+    let replicas = builder.replicated(&servers[..3], &Replicated::default()).expect("it can be built");
+    let most = builder.add(AllMajority, &servers[2..6]).expect("it can be built");
+    let reads = builder.miss_failover(&[some, ch3, least, others, ketama, some]).expect("it can be built");
+    let writes = builder.all_fastest(&[reads, others, most, ketama, replicas]).expect("it can be built");
     let entries = [(Operation::Get, reads), (Operation::Set, writes), (Operation::Delete, some)];
     let root = builder.operation_selector(&entries, ch3).expect("it can be built");
     builder.build(root).expect("it can be built")

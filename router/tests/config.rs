@@ -11,6 +11,7 @@ use keyway_policies::routes::explain::ExplainAt;
 use keyway_policies::routes::local::Local;
 use keyway_policies::routes::miss_failover::MissFailover;
 use keyway_policies::routes::operation_selector::OperationSelector;
+use keyway_policies::routes::walk::{Rule, Walk};
 use keyway_policies::{Distribution, HealthView, KeyHash, OnDown, RequestView, RouteNode};
 use keyway_protocol::Operation;
 use std::collections::HashMap;
@@ -122,6 +123,10 @@ fn server(pool: usize, server: usize) -> Route {
     Route::Server { pool, server }
 }
 
+fn miss_failover() -> MissFailover {
+    MissFailover(Walk::new(Rule::MISS_FAILOVER))
+}
+
 fn leaf() -> Route {
     Route::leaf(Local)
 }
@@ -155,9 +160,9 @@ fn gomcrouters_file_works_unchanged() {
         .into_iter()
         .map(|name| {
             let route = match name {
-                "get" | "gets" => over(MissFailover, both()),
+                "get" | "gets" => over(miss_failover(), both()),
                 "version" | "quit" => leaf(),
-                _ => over(AllFastest, both()),
+                _ => over(AllFastest::default(), both()),
             };
             (operation(name), route)
         })
@@ -254,15 +259,15 @@ fn routes_are_written_as_mcrouter_writes_them() {
     check("route: [LocalRoute]", leaf());
     check("route: PoolRoute|web", Route::Pool { pool: 0 });
     check("route: {type: PoolRoute, pool: web}", Route::Pool { pool: 0 });
-    check("route: AllFastestRoute", over(AllFastest, all()));
-    check("route: AllFastestRoute|Pool|web", over(AllFastest, all()));
-    check("route: {type: AllFastestRoute}", over(AllFastest, all()));
-    check("route: {type: AllFastestRoute, children: Pool|web}", over(AllFastest, all()));
-    check("route: {type: AllFastestRoute, children: [Pool|web]}", over(AllFastest, all()));
+    check("route: AllFastestRoute", over(AllFastest::default(), all()));
+    check("route: AllFastestRoute|Pool|web", over(AllFastest::default(), all()));
+    check("route: {type: AllFastestRoute}", over(AllFastest::default(), all()));
+    check("route: {type: AllFastestRoute, children: Pool|web}", over(AllFastest::default(), all()));
+    check("route: {type: AllFastestRoute, children: [Pool|web]}", over(AllFastest::default(), all()));
     check("route: {type: MissFailoverRoute, children: [[Pool|web], [LocalRoute]]}", {
-        over(MissFailover, vec![server(0, 0), server(0, 1), leaf()])
+        over(miss_failover(), vec![server(0, 0), server(0, 1), leaf()])
     });
-    check("route: MissFailoverRoute|Pool|web", over(MissFailover, all()));
+    check("route: MissFailoverRoute|Pool|web", over(miss_failover(), all()));
     check("route: DefaultRoute", over(Default, all()));
     // One child is the child itself.
     check("route: DefaultRoute|LocalRoute", leaf());
@@ -306,10 +311,10 @@ fn routes_have_names_of_their_own() {
         let yaml = format!("pools: {{web: {{servers: ['a:1', 'b:2']}}}}\n{routes}\n");
         assert_eq!(good(&yaml).routes[0].route, wanted, "{yaml}");
     };
-    check("named_handles: {a: AllFastestRoute|Pool|web}\nroute: a", over(AllFastest, all()));
+    check("named_handles: {a: AllFastestRoute|Pool|web}\nroute: a", over(AllFastest::default(), all()));
     check(
         "named_handles: [{type: AllFastestRoute, name: a, children: Pool|web}]\nroute: DefaultRoute|a",
-        over(AllFastest, all()),
+        over(AllFastest::default(), all()),
     );
     check(
         "route: {type: OperationSelectorRoute, operation_policies: {get: {type: LocalRoute, name: l}}, default_policy: l}",
@@ -547,7 +552,7 @@ fn faults_of_routes() {
     check("route: ^web", &["route: `web` is a pool, not a route, did you mean PoolRoute|web?"]);
     check("route: ^PoolRoute|wbe", &["route: no pool `wbe`, did you mean web? (allowed: web, other)"]);
     check("route: ^{type: PoolRoute}", &["route: pool is missing (allowed: a pool's name)"]);
-    check("route: {type: PoolRoute, pool: web, ^hash: Crc32}", &["route.hash: isn't supported by this version"]);
+    check("route: {type: PoolRoute, pool: web, ^server_timeout_ms: 5}", &["route.server_timeout_ms: isn't supported"]);
     check("route: ^PoolRoute", &["route: PoolRoute lacks its pool (allowed: PoolRoute|web, PoolRoute|other)"]);
     check("route: ^Pool|web", &["route: `Pool|web` is a list of servers, not a route (allowed: PoolRoute|web"]);
     check("route: ^{children: []}", &["route: type is missing"]);
@@ -583,7 +588,7 @@ fn faults_of_routes() {
     );
     check(
         "routes: ^[{aliases: [/a/b/], route: PoolRoute|web}]",
-        &["routes: a list, mcrouter's form with prefixes, isn't supported by this version"],
+        &["routes: the default routing prefix"],
     );
     check("routes: ^{}", &["routes: 0 routes (allowed: 1 to 1000)"]);
     check(

@@ -42,7 +42,7 @@ fn table(section: &Section) -> String {
 /// The docs with every table as the code has it, those that lack one behind the rest. What `KEYWAY_WRITE_DOCS=1` writes.
 fn with_tables(docs: &str) -> String {
     let mut written = docs.to_owned();
-    for section in SECTIONS.into_iter().chain(ROUTE_SECTIONS) {
+    for section in SECTIONS.into_iter().chain(ROUTE_SECTIONS.iter().copied()) {
         let marker = format!("<!-- keys: {} -->\n", section.name);
         match written.find(&marker) {
             Some(at) => {
@@ -67,14 +67,14 @@ fn every_table_of_keys_in_the_docs_is_the_one_in_the_code() {
     let mut documented = BTreeSet::new();
     for part in docs.split("<!-- keys: ").skip(1) {
         let (name, rest) = part.split_once(" -->\n").expect("a marker ends with -->");
-        let section = SECTIONS.into_iter().chain(ROUTE_SECTIONS).find(|section| section.name == name);
+        let section = SECTIONS.into_iter().chain(ROUTE_SECTIONS.iter().copied()).find(|section| section.name == name);
         let section = section.unwrap_or_else(|| panic!("the docs have keys for {name}, which isn't in the code"));
         let found = rest.trim_start_matches('\n').split("\n\n").next().unwrap_or_default();
         let wanted = table(section);
         assert_eq!(found.trim_end(), wanted.trim_end(), "the docs' table for {name}; it should be\n\n{wanted}");
         assert!(documented.insert(name), "{name} stands twice");
     }
-    for section in SECTIONS.into_iter().chain(ROUTE_SECTIONS) {
+    for section in SECTIONS.into_iter().chain(ROUTE_SECTIONS.iter().copied()) {
         assert!(
             documented.contains(section.name),
             "the docs lack <!-- keys: {} -->\n\n{}",

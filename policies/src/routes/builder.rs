@@ -10,6 +10,7 @@ use super::miss_failover::MissFailover;
 use super::operation_selector::OperationSelector;
 use super::pool::{Pool, PoolSpec};
 use super::server::Server;
+use super::walk::{Rule, Walk};
 use super::{Collapse, Node, NodeId, RouteNode, Routes, ServerId, Shape};
 use crate::hash::SpecError;
 use keyway_protocol::Operation;
@@ -152,12 +153,12 @@ impl RoutesBuilder {
 
     /// AllFastestRoute.
     pub fn all_fastest(&mut self, children: &[NodeId]) -> Result<NodeId, BuildError> {
-        self.add(AllFastest, children)
+        self.add(AllFastest::default(), children)
     }
 
     /// MissFailoverRoute.
     pub fn miss_failover(&mut self, children: &[NodeId]) -> Result<NodeId, BuildError> {
-        self.add(MissFailover, children)
+        self.add(MissFailover(Walk::new(Rule::MISS_FAILOVER)), children)
     }
 
     /// OperationSelectorRoute.

@@ -7,6 +7,9 @@
 
 pub mod all_async;
 pub mod all_fastest;
+pub mod all_initial;
+pub mod all_majority;
+pub mod all_sync;
 pub mod blackhole;
 pub mod builder;
 pub mod default;
@@ -14,12 +17,16 @@ pub mod dev_null;
 pub mod error;
 pub mod events;
 pub mod explain;
+pub mod failover;
+pub mod failover_with_exptime;
+mod fan_out;
 pub mod hash;
 pub mod hash_stop_allow_list;
 pub mod host_id;
 pub mod keep_routing_prefix;
 pub mod key_parse;
 pub mod latency_injection;
+pub mod latest;
 pub mod load_balancer;
 pub mod local;
 pub mod logging;
@@ -32,13 +39,17 @@ pub mod original_client_hash;
 pub mod outstanding_limit;
 pub mod pool;
 pub mod prefix_selector;
+pub mod primary;
 pub mod random;
 pub mod rate_limit;
+pub mod replicated;
 pub mod root;
 pub mod routing_group;
+pub mod salted_failover;
 pub mod server;
 pub mod slow_warm_up;
 mod token_bucket;
+pub mod walk;
 
 use crate::plan::{Frame, Run, Seat, Settled, Started};
 use builder::RoutesBuilder;
@@ -146,6 +157,8 @@ pub enum NodeState {
     RateLimit(rate_limit::State),
     /// SlowWarmUpRoute's.
     SlowWarmUp(slow_warm_up::State),
+    /// A walk's budget, latency and counts.
+    Walk(Box<walk::WalkState>),
 }
 
 /// The list of routes: the variant, its type, and mcrouter's name for it.
@@ -231,6 +244,22 @@ routes! {
     AllFastest(all_fastest::AllFastest) = "AllFastestRoute",
     /// Children in order until one has it.
     MissFailover(miss_failover::MissFailover) = "MissFailoverRoute",
+    /// All children at once; the worst reply when all are in.
+    AllSync(all_sync::AllSync) = "AllSyncRoute",
+    /// The first child's reply; the others in the background.
+    AllInitial(all_initial::AllInitial) = "AllInitialRoute",
+    /// The reply most children give.
+    AllMajority(all_majority::AllMajority) = "AllMajorityRoute",
+    /// Children in order while they fail.
+    Failover(failover::Failover) = "FailoverRoute",
+    /// A child, and others that keep things shortly while it fails.
+    FailoverWithExptime(failover_with_exptime::FailoverWithExptime) = "FailoverWithExptimeRoute",
+    /// A pool, and its hosts in the order of the key while it fails.
+    SaltedFailover(salted_failover::SaltedFailover) = "SaltedFailoverRoute",
+    /// A few of many children, by the host the router runs on.
+    Latest(latest::Latest) = "LatestRoute",
+    /// The first child decides; the others follow.
+    Primary(primary::Primary) = "PrimaryRoute",
     /// To all children, and the default reply at once.
     AllAsync(all_async::AllAsync) = "AllAsyncRoute",
     /// mcrouter's default reply.

@@ -8,10 +8,8 @@ use crate::cases::tree;
 use crate::notation::{local_name, outcome};
 use crate::play::outcome_name;
 use crate::selectors::pool;
-use keyway_policies::routes::all_fastest::AllFastest;
 use keyway_policies::routes::blackhole::Blackhole;
 use keyway_policies::routes::load_balancer::LoadBalancer;
-use keyway_policies::routes::miss_failover::MissFailover;
 use keyway_policies::routes::outstanding_limit::OutstandingLimit;
 use keyway_policies::{
     Action, Answer, ClientView, Env, HealthView, Plan, Reported, RequestView, RouteEvent, RouteStates, Routes,
@@ -244,7 +242,7 @@ fn a_wait_has_an_end_and_so_has_the_queue() {
 fn a_request_that_finds_the_queue_full_may_go_elsewhere() {
     let routes = tree(2, |builder, servers| {
         let limit = builder.add(limited(1, 0), &servers[..1]).expect("a route");
-        builder.add(MissFailover, &[limit, servers[1]]).expect("a route")
+        builder.miss_failover(&[limit, servers[1]]).expect("a route")
     });
     Crowd::new(&routes).check(&[("a@1 get", "a>0"), ("b@1 get", "b>1"), ("a VALUE", "a=VALUE"), ("c@1 get", "c>0")]);
 }
@@ -288,12 +286,12 @@ fn a_slot_comes_back_when_another_child_answered() {
         let routes = tree(4, |builder, servers| {
             let child = match below {
                 "server" => servers[0],
-                "failover" => builder.add(MissFailover, &servers[..2]).expect("a route"),
-                "fastest" => builder.add(AllFastest, &servers[..2]).expect("a route"),
+                "failover" => builder.miss_failover(&servers[..2]).expect("a route"),
+                "fastest" => builder.all_fastest(&servers[..2]).expect("a route"),
                 _ => builder.add(Blackhole { time: 50 * MS }, &[]).expect("a route"),
             };
             let limit = builder.add(limited(1, 10), &[child]).expect("a route");
-            let both = builder.add(AllFastest, &[limit, servers[3]]).expect("a route");
+            let both = builder.all_fastest(&[limit, servers[3]]).expect("a route");
             // The probe goes by the limit alone.
             let entries = [(Operation::Gets, both)];
             builder.operation_selector(&entries, limit).expect("a route")
@@ -346,10 +344,10 @@ fn above_a_pool_each_server_has_its_slots() {
 #[test]
 fn random_crowds_lose_no_slot() {
     let routes = tree(3, |builder, servers| {
-        let inner = builder.add(MissFailover, &servers[..2]).expect("a route");
+        let inner = builder.miss_failover(&servers[..2]).expect("a route");
         let limit = builder.add(limited(2, 5), &[inner]).expect("a route");
         let entries = [(Operation::Set, limit)];
-        let both = builder.add(AllFastest, &[limit, servers[2]]).expect("a route");
+        let both = builder.all_fastest(&[limit, servers[2]]).expect("a route");
         builder.operation_selector(&entries, both).expect("a route")
     });
     let mut random = 0x2545_f491_4f6c_dd1d_u64;

@@ -1,11 +1,21 @@
 //! Random trees, outcomes and delays against a model that knows no frames: it works out, node by node, what comes out
 //! and when, while the plan is fed one outcome after another in the order of time.
 
-use crate::notation::{Course, KINDS, local_name};
+use crate::notation::{Course, KINDS, env, local_name};
+use keyway_policies::routes::all_fastest::AllFastest;
+use keyway_policies::routes::all_initial::AllInitial;
+use keyway_policies::routes::all_majority::AllMajority;
+use keyway_policies::routes::all_sync::AllSync;
 use keyway_policies::routes::explain::ExplainAt;
+use keyway_policies::routes::failover::Failover;
+use keyway_policies::routes::miss_failover::MissFailover;
+use keyway_policies::routes::primary::{Follow, Primary};
+use keyway_policies::routes::replicated::Replicated;
+use keyway_policies::routes::walk::{Budget, Hedge, Order, Rule, Walk};
 use keyway_policies::{
-    Distribution, ExplainUse, Failure, HealthView, NodeId, OnDown, Outcome, OutcomeClass, PlacementSpec, PoolSpec,
-    RouteNode, Routes, RoutesBuilder, ServerId,
+    Action, Answer, ByOperation, Choose, Distribution, ExplainUse, Failure, HealthView, ItemView, NodeId, OnDown,
+    Outcome, OutcomeClass, PlacementSpec, Plan, PoolSpec, ReplyPolicy, Reported, RequestView, RouteNode, RouteStates,
+    Routes, RoutesBuilder, ServerId, Step, Success, TryId,
 };
 use keyway_protocol::Operation;
 use std::collections::BTreeMap;
@@ -15,6 +25,119 @@ const ROUNDS: u64 = 20_000;
 #[test]
 fn random_trees_do_what_the_model_says() {
     check(one_round);
+}
+
+/// The same for the routes that the model doesn't know.
+#[test]
+fn one_answer_comes_from_every_route() {
+    check(|random, name| {
+        let mut world = World { up: Vec::new(), outcomes: Vec::new(), delays: Vec::new() };
+        let mut builder = Routes::builder();
+        let root = grow_any(random, &mut builder, &mut world, 0);
+        let routes = builder.build(root).expect("small trees can be built");
+        let operations = [Operation::Get, Operation::Gets, Operation::Set, Operation::Cas, Operation::Delete];
+        let mut state = routes.states(1, 1);
+        // Several requests, so that estimates, budgets and counters take part.
+        for request in 0..3 {
+            let operation = operations[random.below(operations.len())];
+            let name = || format!("{name}, request {request}: {operation:?}, {routes:?}");
+            one_answer(random, &routes, &mut state, operation, &mut world, &name);
+        }
+    });
+}
+
+/// Reports outcomes and wakes in any order, and everything after the answer that is asked for.
+fn one_answer(
+    random: &mut Random,
+    routes: &Routes,
+    state: &mut RouteStates,
+    operation: Operation,
+    world: &mut World,
+    name: &dyn Fn() -> String,
+) {
+    let frame: &[u8] = match operation {
+        Operation::Set => b"set key 0 0 1\r\nx\r\n",
+        Operation::Cas => b"cas key 0 0 1 7\r\nx\r\n",
+        _ => b"get key\r\n",
+    };
+    let request = RequestView { operation, key: b"key", head: frame, tail: b"" };
+    let (mut plan, mut out, mut open, mut wakes) = (Plan::default(), Vec::new(), Vec::new(), Vec::new());
+    let step = routes.begin(&mut plan, &request, env(&world.up, state), &mut out);
+    let mut answers = usize::from(step != Step::Wait);
+    let mut kept: Vec<TryId> = Vec::new();
+    let item = ItemView { flags: b"0", data: b"x", cas: b"7", ttl: Some(60) };
+    loop {
+        for action in out.drain(..) {
+            match action {
+                Action::Send(dispatch) => open.push(dispatch),
+                Action::Spool(_) | Action::Log(_) => panic!("{}: nothing here spools or logs", name()),
+                Action::Wake(wake) => wakes.push(wake.frame),
+            }
+        }
+        assert!(answers == 1 || !open.is_empty(), "{}, {world:?}: somebody has to be waited for", name());
+        let over = open.is_empty() || (answers == 1 && !routes.lingers(&plan, operation));
+        if over {
+            break;
+        }
+        let step = if !wakes.is_empty() && random.below(2) == 0 {
+            let frame = wakes.swap_remove(random.below(wakes.len()));
+            routes.wake(&mut plan, &request, env(&world.up, state), frame, &mut out)
+        } else {
+            let dispatch = open.swap_remove(random.below(open.len()));
+            let outcome = world.outcomes[dispatch.server.0 as usize];
+            let is_value = outcome == Outcome::Reply(KINDS[0].1);
+            let reported = Reported { outcome, item: is_value.then_some(item), line: b"" };
+            let env = env(&world.up, state);
+            let verdict = routes.resume(&mut plan, &request, env, dispatch.try_id, &reported, &mut out);
+            if verdict.kept {
+                kept.push(dispatch.try_id);
+            }
+            if let Step::Answer(Answer::Try(answer)) = verdict.step {
+                assert!(
+                    answer == dispatch.try_id || kept.contains(&answer),
+                    "{}, {world:?}: the answer was kept",
+                    name()
+                );
+            }
+            verdict.step
+        };
+        answers += usize::from(step != Step::Wait);
+        world.up.iter_mut().for_each(|up| *up ^= if random.below(6) == 0 { u8::MAX } else { 0 });
+    }
+    assert_eq!(answers, 1, "{}, {world:?}", name());
+}
+
+fn grow_any(random: &mut Random, builder: &mut RoutesBuilder, world: &mut World, depth: usize) -> NodeId {
+    if depth == 3 || random.below(3) == 0 {
+        return grow(random, builder, world, 3).0;
+    }
+    let children: Vec<NodeId> = (0..random.below(5)).map(|_| grow_any(random, builder, world, depth + 1)).collect();
+    let policy = ReplyPolicy {
+        success: Success::ALL[random.below(3)],
+        ignore_down: random.below(2) == 0,
+        answer: Choose::ALL[random.below(Choose::ALL.len())],
+    };
+    let rule = [Rule::FAILOVER, Rule::MISS_FAILOVER][random.below(2)];
+    let walk = Walk {
+        order: if random.below(2) == 0 { Order::InOrder } else { Order::LeastFailures { max_tries: 3 } },
+        budget: if random.below(2) == 0 { None } else { Budget::new(0.5, 1) },
+        tag: random.below(2) == 0,
+        gutter_exptime: [None, Some(60)][random.below(2)],
+        backfill: random.below(2) == 0,
+        hedge: if random.below(2) == 0 { None } else { Hedge::new(0.9, 1, 0) },
+        ..Walk::new(rule)
+    };
+    let added = match random.below(8) {
+        0 => builder.add(AllSync { replies: ByOperation::same(policy) }, &children),
+        1 => builder.add(AllFastest { replies: ByOperation::same(policy) }, &children),
+        2 => builder.add(AllMajority, &children),
+        3 => builder.add(AllInitial, &children),
+        4 => builder.replicated(&children, &Replicated::default()),
+        5 => builder.add(Primary { follow: Follow::Set }, &children),
+        6 => builder.add(Failover(walk), &children),
+        _ => builder.add(MissFailover(walk), &children),
+    };
+    added.expect("it can be built")
 }
 
 /// No model here, since it knows no changing health: whatever happens, there is one answer, at the latest with the last
@@ -119,7 +242,7 @@ fn play(course: &mut Course<'_>, world: &World, told: String, name: &str) -> (u6
         );
         kept.retain(|server| {
             let at = course.dispatched.iter().position(|other| other.0 == *server).expect("dispatched");
-            course.plan.holds(keyway_policies::TryId(at as u16))
+            course.plan.holds(TryId(at as u16))
         });
     }
     answer.unwrap_or_else(|| panic!("{name}: no answer"))

@@ -69,6 +69,17 @@ impl<'a> Play<'a> {
         assert_eq!(told, expected, "{request}");
     }
 
+    /// Begins a request whose course isn't known beforehand; what is told.
+    pub(crate) fn go(&mut self, request: &str) -> String {
+        self.take(request);
+        self.step("go")
+    }
+
+    /// How many bytes the plan holds.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.plan.held_bytes()
+    }
+
     /// What is told when that happens to a new request.
     pub(crate) fn told(&mut self, request: &str, happens: &str) -> String {
         self.take(request);

@@ -2,7 +2,6 @@
 
 use crate::cases::tree;
 use crate::play::Play;
-use keyway_policies::routes::all_fastest::AllFastest;
 use keyway_policies::routes::blackhole::Blackhole;
 use keyway_policies::routes::dev_null::DevNull;
 use keyway_policies::routes::explain::ExplainAt;
@@ -12,7 +11,6 @@ use keyway_policies::routes::host_id::HostId;
 use keyway_policies::routes::keep_routing_prefix::KeepRoutingPrefix;
 use keyway_policies::routes::key_parse::KeyParse;
 use keyway_policies::routes::logging::Logging;
-use keyway_policies::routes::miss_failover::MissFailover;
 use keyway_policies::routes::modify_exptime::{ExptimeAction, ModifyExptime};
 use keyway_policies::routes::modify_key::ModifyKey;
 use keyway_policies::routes::original_client_hash::OriginalClientHash;
@@ -187,7 +185,7 @@ fn prefix_selector() {
     // In a tree: an error is what a parent may go on after.
     let routes = tree(2, |builder, servers| {
         let only = builder.add(PrefixSelector::new([b"a".as_slice()], false), &servers[..1]).expect("a route");
-        builder.add(MissFailover, &[only, servers[1]]).expect("a route")
+        builder.miss_failover(&[only, servers[1]]).expect("a route")
     });
     Play::new(&routes).check("get b|", &[("go", ">1 get b"), ("1 END", "=END")]);
 }
@@ -498,7 +496,7 @@ fn blackhole() {
     // Another child answers; the wake that comes later changes nothing.
     let routes = tree(1, |builder, servers| {
         let hole = builder.add(Blackhole { time: 50_000_000 }, &[]).expect("a route");
-        builder.add(AllFastest, &[hole, servers[0]]).expect("a route")
+        builder.all_fastest(&[hole, servers[0]]).expect("a route")
     });
     Play::new(&routes).check("get k|", &[("go", "~50 >0 get k"), ("0 VALUE x", "=VALUE x f=0"), ("+50", "")]);
     let miss = &[("go", "~50 >0 get k"), ("0 END", "kept"), ("+50", "=END")];
@@ -520,7 +518,7 @@ fn logging() {
     // Also what comes too late to be the answer.
     let routes = tree(2, |builder, servers| {
         let logged = builder.add(Logging { lines_per_second: 2 }, &servers[..1]).expect("a route");
-        builder.add(AllFastest, &[logged, servers[1]]).expect("a route")
+        builder.all_fastest(&[logged, servers[1]]).expect("a route")
     });
     let late = &[("go", ">0 get k >1 get k"), ("1 VALUE x", "=VALUE x f=0"), ("0 END", "log END")];
     Play::new(&routes).check("get k|", late);
@@ -629,7 +627,7 @@ fn explain_shows_what_is_sent() {
     let routes = tree(2, |builder, servers| {
         let other = ModifyKey { ensure_prefix: b"a:".to_vec(), ..ModifyKey::default() };
         let other = builder.add(other, &servers[1..]).expect("a route");
-        builder.add(MissFailover, &[servers[0], other]).expect("a route")
+        builder.miss_failover(&[servers[0], other]).expect("a route")
     });
     let steps =
         routes.explain(&RequestView::of_key(Operation::Get, b"k"), HealthView(&[u8::MAX; 2]), ExplainAt::default());

@@ -5,17 +5,21 @@
 //! which changes the servers' health before it.
 
 use crate::notation::{Course, health, outcome, tree};
-use keyway_policies::ServerId;
+use keyway_policies::{Routes, ServerId};
 use keyway_protocol::Operation;
 
 fn check(tree_text: &str, up: &str, operation: &str, course_text: &str) {
-    let routes = tree(tree_text);
+    check_routes(tree_text, &tree(tree_text), up, operation, course_text);
+}
+
+/// The same for a tree that has no notation.
+pub(crate) fn check_routes(name: &str, routes: &Routes, up: &str, operation: &str, course_text: &str) {
     let operation = Operation::from_name(operation.as_bytes()).expect("an operation");
     let key: &[u8] = match operation {
         Operation::FlushAll | Operation::Stats | Operation::Version | Operation::Verbosity | Operation::Quit => b"",
         _ => b"key",
     };
-    let mut course = Course::new(&routes, operation, key);
+    let mut course = Course::new(routes, operation, key);
     let mut up = health(up);
     let mut told = Vec::new();
     for (step, text) in course_text.split("; ").enumerate() {
@@ -34,7 +38,7 @@ fn check(tree_text: &str, up: &str, operation: &str, course_text: &str) {
         let done = course.resume(ServerId(server.parse().expect("a number")), outcome(name), &up);
         told.push(format!("{prefix}{server}:{name} {done}").trim_end().to_owned());
     }
-    assert_eq!(told.join("; "), course_text, "{tree_text} with {up:?}, {operation:?}");
+    assert_eq!(told.join("; "), course_text, "{name} with {up:?}, {operation:?}");
 }
 
 #[test]

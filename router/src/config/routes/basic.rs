@@ -8,12 +8,10 @@ use super::limiting::around_pool;
 use super::types::{RouteType, Short};
 use super::{Reader, Route};
 use keyway_policies::routes::all_async::AllAsync;
-use keyway_policies::routes::all_fastest::AllFastest;
 use keyway_policies::routes::default::Default;
 use keyway_policies::routes::error::Error;
 use keyway_policies::routes::latency_injection::LatencyInjection;
 use keyway_policies::routes::local::Local;
-use keyway_policies::routes::miss_failover::MissFailover;
 use keyway_policies::routes::null::Null;
 use keyway_policies::routes::operation_selector::OperationSelector;
 use keyway_protocol::Operation;
@@ -41,9 +39,9 @@ pub(super) static OPERATION_SELECTOR_KEYS: Section = Section {
     unsupported: &[],
 };
 
-/// AllFastestRoute, MissFailoverRoute, DefaultRoute.
+/// DefaultRoute.
 pub(super) static CHILDREN_KEYS: Section = Section {
-    name: "AllFastestRoute, MissFailoverRoute, DefaultRoute",
+    name: "DefaultRoute",
     keys: &[
         TYPE,
         shape(
@@ -54,7 +52,7 @@ pub(super) static CHILDREN_KEYS: Section = Section {
             "Where requests may go, in order.",
         ),
     ],
-    unsupported: &["failover_errors", "failover_count", "return_best_on_error"],
+    unsupported: &[],
 };
 
 /// PoolRoute.
@@ -122,20 +120,6 @@ pub(super) const CHILDREN: Key = shape(
 /// The key of routes with one child.
 pub(super) const TARGET: Key = shape("target", "route", ROUTE_FORMS, Given::Required, "Where requests go on to.");
 const MOST_LATENCY_MS: u64 = 60_000;
-
-pub(super) static ALL_FASTEST: RouteType = RouteType {
-    names: &["AllFastestRoute"],
-    section: &CHILDREN_KEYS,
-    read: |reader, map, depth| Route::over(AllFastest, reader.children_of("AllFastestRoute", map, depth)?),
-    short: Short::Children(|children| Route::over(AllFastest, children)),
-};
-
-pub(super) static MISS_FAILOVER: RouteType = RouteType {
-    names: &["MissFailoverRoute"],
-    section: &CHILDREN_KEYS,
-    read: |reader, map, depth| Route::over(MissFailover, reader.children_of("MissFailoverRoute", map, depth)?),
-    short: Short::Children(|children| Route::over(MissFailover, children)),
-};
 
 pub(super) static DEFAULT: RouteType = RouteType {
     names: &["DefaultRoute"],

@@ -8,9 +8,12 @@
 mod basic;
 mod changing;
 mod choosing;
+mod failover;
 mod hash;
 mod limiting;
 mod names;
+mod replicated;
+mod replies;
 mod root;
 mod types;
 

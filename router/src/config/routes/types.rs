@@ -2,7 +2,7 @@
 
 use super::super::keys::Section;
 use super::super::reader::Map;
-use super::{Reader, Route, basic, changing, choosing, hash, limiting, root};
+use super::{Reader, Route, basic, changing, choosing, failover, hash, limiting, replicated, replies, root};
 
 /// One route, as configurations write it.
 pub(super) struct RouteType {
@@ -35,14 +35,19 @@ pub(super) enum Short {
 }
 
 /// Every route.
-static TYPES: [&RouteType; 28] = [
+static TYPES: &[&RouteType] = &[
     &basic::ALL_ASYNC,
-    &basic::ALL_FASTEST,
+    &replies::ALL_FASTEST,
+    &replies::ALL_INITIAL,
+    &replies::ALL_MAJORITY,
+    &replies::ALL_SYNC,
     &basic::DEFAULT,
     &basic::ERROR,
+    &failover::FAILOVER,
+    &failover::FAILOVER_WITH_EXPTIME,
     &basic::LATENCY_INJECTION,
     &basic::LOCAL,
-    &basic::MISS_FAILOVER,
+    &failover::MISS_FAILOVER,
     &basic::NULL,
     &basic::OPERATION_SELECTOR,
     &basic::POOL,
@@ -64,11 +69,26 @@ static TYPES: [&RouteType; 28] = [
     &limiting::RATE_LIMIT,
     &limiting::SLOW_WARM_UP,
     &root::ROOT,
+    &replies::PRIMARY,
+    &replicated::REPLICATED,
 ];
 
 /// The keys of every route, in the order of the docs.
-pub static ROUTE_SECTIONS: [&Section; 30] = [
+pub static ROUTE_SECTIONS: &[&Section] = &[
     &basic::OPERATION_SELECTOR_KEYS,
+    &replies::ALL_SYNC_KEYS,
+    &replies::ALL_FASTEST_KEYS,
+    &replies::REPLY_KEYS,
+    &replies::PLAIN_KEYS,
+    &failover::FAILOVER_KEYS,
+    &failover::ANSWER_KEYS,
+    &failover::POLICY_KEYS,
+    &failover::LIMIT_KEYS,
+    &failover::HEDGE_KEYS,
+    &failover::FAILOVER_WITH_EXPTIME_KEYS,
+    &failover::MISS_FAILOVER_KEYS,
+    &replicated::REPLICATED_KEYS,
+    &replies::PRIMARY_KEYS,
     &basic::CHILDREN_KEYS,
     &basic::POOL_KEYS,
     &basic::LOCAL_KEYS,
@@ -117,5 +137,5 @@ pub(super) fn type_names() -> Vec<&'static str> {
 
 /// The route of that name.
 pub(super) fn type_of(word: &str) -> Option<&'static RouteType> {
-    TYPES.into_iter().find(|kind| kind.names.contains(&word))
+    TYPES.iter().copied().find(|kind| kind.names.contains(&word))
 }

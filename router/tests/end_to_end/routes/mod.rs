@@ -1,3 +1,5 @@
-//! The routes, one case each with real servers.
+//! Each route once, against real servers.
 
+mod failover;
+mod fan_out;
 mod selectors;
