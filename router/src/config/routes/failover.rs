@@ -5,6 +5,7 @@ use super::super::keys::{Default as Given, Key, ROUTE_FORMS, Section, TYPE, numb
 use super::super::reader::{Map, entries, items};
 use super::super::tree::{Node, Value};
 use super::basic::CHILDREN;
+use super::orders::read_order;
 use super::replies::{OPERATION_FORMS, OVERRIDES, YES_NO, operation_names, operations_of, read_overrides, word};
 use super::types::{RouteType, Short};
 use super::{Reader, Route};
@@ -15,18 +16,18 @@ use keyway_policies::routes::miss_failover::MissFailover;
 use keyway_policies::routes::walk::{Budget, ErrorSet, Hedge, Order, Otherwise, Rule, Walk};
 use keyway_protocol::{Operation, OperationClass};
 
-const ERROR_FORMS: &str = "timeout, deadline_exceeded, unavailable, connection_lost, queue_full, misaligned, \
+pub(super) const ERROR_FORMS: &str = "timeout, deadline_exceeded, unavailable, connection_lost, queue_full, misaligned, \
     server_error, client_error, error, and mcrouter's tko, connect_error, connect_timeout, remote_error, local_error, \
     busy, try_again, shutdown";
 
-const FAILOVER_ERRORS: Key = shape(
+pub(super) const FAILOVER_ERRORS: Key = shape(
     "failover_errors",
     "list of results, or map of `gets`, `updates`, `deletes` to such lists",
     ERROR_FORMS,
     Given::Said("every failure, server_error and error"),
     "What is passed over. In a map, operations it doesn't name keep the default.",
 );
-const FAILOVER_POLICY: Key =
+pub(super) const FAILOVER_POLICY: Key =
     shape("failover_policy", "map", "", Given::Said("in order"), "In which order children are asked, and how many.");
 pub(super) const FAILOVER_LIMIT: Key = shape(
     "failover_limit",
@@ -35,13 +36,13 @@ pub(super) const FAILOVER_LIMIT: Key = shape(
     Given::Said("see there"),
     "The retry budget, for failovers and hedges.",
 );
-const FAILOVER_TAG: Key = word(
+pub(super) const FAILOVER_TAG: Key = word(
     "failover_tag",
     YES_NO,
     Given::Word("false"),
     "Children after the first get `:failover=1` behind keys with a hash stop.",
 );
-const LEASE_PAIRING: Key = shape(
+pub(super) const LEASE_PAIRING: Key = shape(
     "enable_lease_pairing",
     "word",
     "false",
@@ -179,23 +180,12 @@ pub(super) static HEDGE_KEYS: Section = Section {
     unsupported: &[],
 };
 
-/// The order of children.
-pub(super) static POLICY_KEYS: Section = Section {
-    name: "failover_policy",
-    keys: &[
-        word("type", &["LeastFailuresPolicy"], Given::Required, "Which policy this is."),
-        number("max_tries", MOST_TRIES, 1, MOST_TRIES, "Most children asked."),
-    ],
-    unsupported: &[],
-};
-const MOST_TRIES: u64 = 1000;
-
 pub(super) static FAILOVER: RouteType = RouteType {
     names: &["FailoverRoute"],
     section: &FAILOVER_KEYS,
     read: |reader, map, depth| {
-        let walk = read_failover(reader, map);
         let children = reader.children_of("FailoverRoute", map, depth);
+        let walk = read_failover(reader, map, children.as_deref().unwrap_or_default());
         Route::over(Failover(walk?), children?)
     },
     short: Short::Children(|children| Route::over(Failover(Walk::new(Rule::FAILOVER)), children)),
@@ -205,10 +195,10 @@ pub(super) static FAILOVER_WITH_EXPTIME: RouteType = RouteType {
     names: &["FailoverWithExptimeRoute"],
     section: &FAILOVER_WITH_EXPTIME_KEYS,
     read: |reader, map, depth| {
-        let walk = read_gutter(reader, map);
-        let mut children = vec![reader.child(map, "normal", depth)?];
+        let mut children: Vec<Route> = reader.child(map, "normal", depth).into_iter().collect();
         let node = map.required("failover", reader.faults)?;
         reader.children(node, &Path::Key(map.path, "failover"), depth + 1, &mut children)?;
+        let walk = read_gutter(reader, map, &children);
         Route::over(FailoverWithExptime(walk?), children)
     },
     short: Short::None,
@@ -225,45 +215,49 @@ pub(super) static MISS_FAILOVER: RouteType = RouteType {
     short: Short::Children(|children| Route::over(MissFailover(Walk::new(Rule::MISS_FAILOVER)), children)),
 };
 
-fn read_failover(reader: &mut Reader<'_>, map: &Map<'_, '_>) -> Option<Walk> {
-    refuse_leases(reader, map);
-    let errors = read_errors(reader, map);
+fn read_failover(reader: &mut Reader<'_>, map: &Map<'_, '_>, children: &[Route]) -> Option<Walk> {
+    let order = read_order(reader, map, children);
+    let mut walk = read_walk(reader, map)?;
     let answer = map.word("answer", reader.faults);
-    let mut rules =
-        ByOperation::from_fn(|operation| answering(Rule { errors: errors.of(operation), ..Rule::FAILOVER }, answer));
+    for operation in Operation::ALL {
+        walk.rules.set(operation, answering(walk.rules.of(operation), answer));
+    }
     read_overrides(reader, map, &ANSWER_KEYS, |reader, operations, map| {
         let Some(answer) = map.given_word("answer", reader.faults) else { return };
-        operations.iter().for_each(|operation| rules.set(*operation, answering(rules.of(*operation), answer)));
+        operations
+            .iter()
+            .for_each(|operation| walk.rules.set(*operation, answering(walk.rules.of(*operation), answer)));
     })?;
-    let backfill = is_yes(reader, map, "backfill");
-    if backfill && !rules.of(Operation::Get).misses {
+    walk.backfill = is_yes(reader, map, "backfill");
+    if walk.backfill && !walk.rules.of(Operation::Get).misses {
         let problem = "backfill without misses that are passed over".to_owned();
         let allowed = "with `answer: first_hit`, or in a MissFailoverRoute".to_owned();
         return reader.fault(map.position, map.path, problem, allowed);
     }
-    Some(Walk {
-        rules,
-        order: read_order(reader, map)?,
-        budget: read_limit(reader, map)?,
-        tag: is_yes(reader, map, "failover_tag"),
-        gutter_exptime: None,
-        backfill,
-        hedge: read_hedge(reader, map)?,
-    })
+    Some(Walk { order: order?, ..walk })
 }
 
-fn read_gutter(reader: &mut Reader<'_>, map: &Map<'_, '_>) -> Option<Walk> {
+fn read_gutter(reader: &mut Reader<'_>, map: &Map<'_, '_>, children: &[Route]) -> Option<Walk> {
+    let order = read_order(reader, map, children);
+    let walk = read_walk(reader, map)?;
+    let seconds = map.number("failover_exptime", reader.faults);
+    let gutter_exptime = u32::try_from(seconds).ok().filter(|seconds| *seconds > 0);
+    Some(Walk { order: order?, gutter_exptime, ..walk })
+}
+
+/// What all routes have that go on from errors alone, in order.
+pub(super) fn read_walk(reader: &mut Reader<'_>, map: &Map<'_, '_>) -> Option<Walk> {
     refuse_leases(reader, map);
     let errors = read_errors(reader, map);
-    let seconds = map.number("failover_exptime", reader.faults);
+    let (budget, hedge) = (read_limit(reader, map), read_hedge(reader, map));
     Some(Walk {
         rules: ByOperation::from_fn(|operation| Rule { errors: errors.of(operation), ..Rule::FAILOVER }),
-        order: read_order(reader, map)?,
-        budget: read_limit(reader, map)?,
+        order: Order::InOrder,
+        budget: budget?,
         tag: is_yes(reader, map, "failover_tag"),
-        gutter_exptime: u32::try_from(seconds).ok().filter(|seconds| *seconds > 0),
+        gutter_exptime: None,
         backfill: false,
-        hedge: read_hedge(reader, map)?,
+        hedge: hedge?,
     })
 }
 
@@ -365,7 +359,7 @@ fn read_errors(reader: &mut Reader<'_>, map: &Map<'_, '_>) -> ByOperation<ErrorS
     errors
 }
 
-fn error_list(reader: &mut Reader<'_>, node: &Node, path: &Path<'_>) -> ErrorSet {
+pub(super) fn error_list(reader: &mut Reader<'_>, node: &Node, path: &Path<'_>) -> ErrorSet {
     let mut set = ErrorSet::NONE;
     for (at, item) in items(node, path, reader.faults).unwrap_or_default().iter().enumerate() {
         match item.text().and_then(ErrorSet::from_name) {
@@ -404,36 +398,27 @@ pub(super) fn read_hedge(reader: &mut Reader<'_>, map: &Map<'_, '_>) -> Option<O
     Hedge::new(quantile, u32::try_from(samples).unwrap_or(Hedge::MAX_SAMPLES), delay).map(Some)
 }
 
-/// `failover_policy`.
-fn read_order(reader: &mut Reader<'_>, map: &Map<'_, '_>) -> Option<Order> {
-    let Some(node) = map.find("failover_policy") else { return Some(Order::InOrder) };
-    let path = Path::Key(map.path, "failover_policy");
-    let policy = Map::read(node, &POLICY_KEYS, &path, reader.faults);
-    policy.required("type", reader.faults)?;
-    policy.given_word("type", reader.faults)?;
-    let max_tries = policy.number("max_tries", reader.faults) as u16;
-    Some(Order::LeastFailures { max_tries })
+/// A number with a fraction: `None` when it isn't given, `Some(None)` when it is wrong.
+fn given_fraction(reader: &mut Reader<'_>, map: &Map<'_, '_>, key: &str, range: (f64, f64)) -> Option<Option<f64>> {
+    let node = map.find(key)?;
+    Some(match fraction(node, range) {
+        Ok(number) => Some(number),
+        Err(problem) => {
+            map.refuse(key, node, problem, reader.faults);
+            None
+        }
+    })
 }
 
-/// A number with a fraction: `None` when it isn't given, `Some(None)` when it is wrong.
-pub(super) fn given_fraction(
-    reader: &mut Reader<'_>,
-    map: &Map<'_, '_>,
-    key: &str,
-    (least, most): (f64, f64),
-) -> Option<Option<f64>> {
-    let node = map.find(key)?;
+/// A number within a range, or what is wrong.
+pub(super) fn fraction(node: &Node, (least, most): (f64, f64)) -> Result<f64, String> {
     let number = match node.typed() {
         serde_yaml::Value::Number(number) => number.as_f64(),
         _ => None,
     };
-    let good = number.filter(|number| (least..=most).contains(number));
-    if good.is_none() {
-        let problem = match number {
-            Some(_) => format!("{} is out of range", node.seen()),
-            None => format!("{} is no number", node.seen()),
-        };
-        map.refuse(key, node, problem, reader.faults);
+    match number {
+        Some(number) if (least..=most).contains(&number) => Ok(number),
+        Some(_) => Err(format!("{} is out of range", node.seen())),
+        None => Err(format!("{} is no number", node.seen())),
     }
-    Some(good)
 }

@@ -12,6 +12,7 @@ mod failover;
 mod hash;
 mod limiting;
 mod names;
+mod orders;
 mod replicated;
 mod replies;
 mod root;

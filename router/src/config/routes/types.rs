@@ -2,7 +2,7 @@
 
 use super::super::keys::Section;
 use super::super::reader::Map;
-use super::{Reader, Route, basic, changing, choosing, failover, hash, limiting, replicated, replies, root};
+use super::{Reader, Route, basic, changing, choosing, failover, hash, limiting, orders, replicated, replies, root};
 
 /// One route, as configurations write it.
 pub(super) struct RouteType {
@@ -71,6 +71,8 @@ static TYPES: &[&RouteType] = &[
     &root::ROOT,
     &replies::PRIMARY,
     &replicated::REPLICATED,
+    &orders::SALTED_FAILOVER,
+    &orders::LATEST,
 ];
 
 /// The keys of every route, in the order of the docs.
@@ -82,11 +84,13 @@ pub static ROUTE_SECTIONS: &[&Section] = &[
     &replies::PLAIN_KEYS,
     &failover::FAILOVER_KEYS,
     &failover::ANSWER_KEYS,
-    &failover::POLICY_KEYS,
+    &orders::POLICY_KEYS,
     &failover::LIMIT_KEYS,
     &failover::HEDGE_KEYS,
     &failover::FAILOVER_WITH_EXPTIME_KEYS,
     &failover::MISS_FAILOVER_KEYS,
+    &orders::SALTED_FAILOVER_KEYS,
+    &orders::LATEST_KEYS,
     &replicated::REPLICATED_KEYS,
     &replies::PRIMARY_KEYS,
     &basic::CHILDREN_KEYS,
