@@ -10,7 +10,6 @@ use super::miss_failover::MissFailover;
 use super::operation_selector::OperationSelector;
 use super::pool::{Pool, PoolSpec};
 use super::server::Server;
-use super::walk::{Rule, Walk};
 use super::{Collapse, Node, NodeId, RouteNode, Routes, ServerId, Shape};
 use crate::hash::SpecError;
 use keyway_protocol::Operation;
@@ -158,7 +157,7 @@ impl RoutesBuilder {
 
     /// MissFailoverRoute.
     pub fn miss_failover(&mut self, children: &[NodeId]) -> Result<NodeId, BuildError> {
-        self.add(MissFailover(Walk::new(Rule::MISS_FAILOVER)), children)
+        self.add(MissFailover::default(), children)
     }
 
     /// OperationSelectorRoute.

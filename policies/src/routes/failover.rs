@@ -3,7 +3,15 @@
 //! The last child's reply when all fail. Which results are failover errors, in which order children come, and what all
 //! that may cost is in `walk`. Leases, whose tokens mcrouter could pair with a child, don't exist in memcached.
 
-super::walk::walk_route!(
+use super::walk::{Rule, Walk, walk_route};
+
+walk_route!(
     /// FailoverRoute.
     Failover
 );
+
+impl Default for Failover {
+    fn default() -> Failover {
+        Failover(Walk::new(Rule::FAILOVER))
+    }
+}

@@ -12,7 +12,15 @@
 //! reply whatever it was, or the least severe one with `return_best_on_error`, and gave operations other than get-like
 //! and delete-like ones to the first child alone: both can be had (`Rule`).
 
-super::walk::walk_route!(
+use super::walk::{Rule, Walk, walk_route};
+
+walk_route!(
     /// MissFailoverRoute.
     MissFailover
 );
+
+impl Default for MissFailover {
+    fn default() -> MissFailover {
+        MissFailover(Walk::new(Rule::MISS_FAILOVER))
+    }
+}

@@ -188,7 +188,7 @@ pub(super) static FAILOVER: RouteType = RouteType {
         let walk = read_failover(reader, map, children.as_deref().unwrap_or_default());
         Route::over(Failover(walk?), children?)
     },
-    short: Short::Children(|children| Route::over(Failover(Walk::new(Rule::FAILOVER)), children)),
+    short: Short::Children(|children| Route::over(Failover::default(), children)),
 };
 
 pub(super) static FAILOVER_WITH_EXPTIME: RouteType = RouteType {
@@ -212,7 +212,7 @@ pub(super) static MISS_FAILOVER: RouteType = RouteType {
         let children = reader.children_of("MissFailoverRoute", map, depth);
         Route::over(MissFailover(walk?), children?)
     },
-    short: Short::Children(|children| Route::over(MissFailover(Walk::new(Rule::MISS_FAILOVER)), children)),
+    short: Short::Children(|children| Route::over(MissFailover::default(), children)),
 };
 
 fn read_failover(reader: &mut Reader<'_>, map: &Map<'_, '_>, children: &[Route]) -> Option<Walk> {
