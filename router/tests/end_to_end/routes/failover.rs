@@ -1,6 +1,6 @@
 //! Routes that ask one child after the other: Failover, FailoverWithExptime, MissFailover.
 
-use crate::support::{Keyway, Memcached, Scripted, eventually, full_file, shown};
+use crate::support::{Client, Keyway, Memcached, Scripted, eventually, full_file, shown};
 
 fn over(addresses: &[String], route: &str, rest: &str) -> Keyway {
     let servers: Vec<String> = addresses.iter().map(|address| format!("\"{address}\"")).collect();
@@ -139,4 +139,58 @@ fn a_slow_get_is_asked_elsewhere() {
     slow.freeze();
     assert_eq!(client.get("k").as_deref(), Some(&b"second"[..]));
     slow.thaw();
+}
+
+#[test]
+fn the_keys_of_a_dead_server_spread_over_the_others() {
+    let mut servers = [Memcached::start(), Memcached::start(), Memcached::start(), Memcached::start()];
+    let addresses: Vec<String> = servers.iter().map(Memcached::address).collect();
+    let keyway = over(&addresses, "{type: SaltedFailoverRoute, pool: web}", "");
+    let mut client = keyway.client();
+    let keys: Vec<String> = (0..200).map(|number| format!("key{number}")).collect();
+    keys.iter().for_each(|key| client.set(key, "v"));
+    let homes: Vec<usize> = keys.iter().map(|key| home_of(&servers, key)).collect();
+    servers[2].kill();
+    let mut moved_to = [0; 4];
+    for (key, home) in keys.iter().zip(&homes) {
+        if *home == 2 {
+            client.set(key, "w");
+            moved_to[home_of(&servers, key)] += 1;
+        }
+        assert!(client.get(key).is_some(), "{key}");
+    }
+    assert!([0, 1, 3].iter().all(|server| moved_to[*server] > 0), "{moved_to:?}");
+}
+
+/// The only server that has the key; the first of those that live.
+fn home_of(servers: &[Memcached; 4], key: &str) -> usize {
+    let has =
+        |server: &&Memcached| Client::try_connect(server.socket()).is_ok_and(|mut client| client.get(key).is_some());
+    let homes: Vec<usize> = (0..servers.len()).filter(|at| has(&&servers[*at])).collect();
+    assert_eq!(homes.len(), 1, "{key}: {homes:?}");
+    homes[0]
+}
+
+#[test]
+fn latest_uses_the_same_few_for_every_key() {
+    let mut servers = [Memcached::start(), Memcached::start(), Memcached::start(), Memcached::start()];
+    let addresses: Vec<String> = servers.iter().map(Memcached::address).collect();
+    let keyway = over(&addresses, "{type: LatestRoute, failover_count: 2}", "");
+    let mut client = keyway.client();
+    (0..50).for_each(|number| client.set(&format!("key{number}"), "v"));
+    let items = |servers: &[Memcached; 4]| {
+        (0..4)
+            .filter(|at| {
+                Client::try_connect(servers[*at].socket()).is_ok_and(|mut client| client.get("key1").is_some())
+            })
+            .collect::<Vec<usize>>()
+    };
+    let [first] = items(&servers)[..] else { panic!("one has all of them") };
+    assert_eq!(servers[first].stat("curr_items"), 50);
+    servers[first].kill();
+    (0..50).for_each(|number| client.set(&format!("key{number}"), "w"));
+    let [second] = items(&servers)[..] else { panic!("the other of the two has all of them") };
+    assert_eq!(servers[second].stat("curr_items"), 50);
+    servers[second].kill();
+    assert!(client.store("set", "key1", "x").starts_with("SERVER_ERROR "), "there are two");
 }
