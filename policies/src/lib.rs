@@ -5,9 +5,11 @@
 //! Never does I/O, reads a clock, parses YAML or knows a socket: the caller hands in health and replies, and carries
 //! out what the plan says.
 
+mod decimal;
 pub mod hash;
 mod notes;
 pub mod outcome;
+mod pieces;
 pub mod plan;
 pub mod reply;
 pub mod request;

@@ -18,6 +18,7 @@
 
 use crate::Failure;
 use crate::notes::Held;
+use crate::pieces::Piece;
 use crate::request::{Action, Answer, Dispatch, Env, HealthView, Reported, RequestView, Step, TryId, Verdict, Wake};
 use crate::routes::explain::Trace;
 use crate::routes::walk::Walking;
@@ -50,11 +51,14 @@ pub struct Plan {
     pub(crate) held: Vec<Held>,
     pub(crate) marks: Vec<u64>,
     pub(crate) walks: Vec<Walking>,
+    pub(crate) pieces: Vec<Piece>,
     /// Frames and keys of the variants, replies kept.
     pub(crate) bytes: Vec<u8>,
     pub(crate) scratch: Vec<u8>,
     pub(crate) frame_scratch: Vec<u8>,
     decided: bool,
+    /// Something was started that nobody waits for.
+    has_background: bool,
 }
 
 /// Buffers of a plan that have grown beyond this, in bytes, are given back when it is cleared.
@@ -69,6 +73,7 @@ impl Plan {
         self.marks.clear();
         self.walks.clear();
         self.decided = false;
+        self.has_background = false;
         // What few requests need is only looked at when it was used.
         if self.variants.is_empty() && self.kept.is_empty() && self.bytes.is_empty() {
             return;
@@ -76,6 +81,7 @@ impl Plan {
         self.variants.clear();
         self.kept.clear();
         self.composed = None;
+        self.pieces.clear();
         for buffer in [&mut self.bytes, &mut self.scratch, &mut self.frame_scratch] {
             buffer.clear();
             if buffer.capacity() > SMALL_BYTES {
@@ -166,7 +172,7 @@ impl Routes {
         let Some(woken) = plan.frames.get(at).filter(|frame| !frame.settled) else { return Step::Wait };
         let (node, place) = (woken.node, woken.place);
         let mut run = Run::new(self, &mut *plan, request, env, out);
-        run.frozen = run.plan.decided && !self.node(node).lingers(request.operation);
+        run.frozen = run.plan.decided && !self.is_wanted(run.plan, &run.plan.frames[at], request.operation);
         let Some(settled) = self.node(node).woken(&mut run, at) else { return Step::Wait };
         run.frame(at).settled = true;
         let root = run.climb(place, settled);
@@ -176,17 +182,22 @@ impl Routes {
     /// True when a later outcome may lead to further dispatches, so that the caller must keep the request's bytes.
     pub fn may_dispatch_again(&self, plan: &Plan, operation: Operation) -> bool {
         plan.frames.iter().any(|frame| {
-            let node = self.node(frame.node);
             !frame.settled
-                && (!plan.decided || node.lingers(operation))
-                && node.may_start_more(frame, self.children(frame.node).len())
+                && (!plan.decided || self.is_wanted(plan, frame, operation))
+                && self.node(frame.node).may_start_more(frame, self.children(frame.node).len())
         })
     }
 
     /// True when a plan is to be told further outcomes though nobody waits for its answer any more: something goes on
     /// for its effect, or counts.
     pub fn lingers(&self, plan: &Plan, operation: Operation) -> bool {
-        self.may_linger() && plan.frames.iter().any(|frame| !frame.settled && self.node(frame.node).lingers(operation))
+        (self.may_linger() || plan.has_background)
+            && plan.frames.iter().any(|frame| !frame.settled && self.is_wanted(plan, frame, operation))
+    }
+
+    /// True for a frame of a decided plan that goes on: for its effect, or because it never had to do with the answer.
+    fn is_wanted(&self, plan: &Plan, frame: &Frame, asked: Operation) -> bool {
+        frame.background || self.node(frame.node).lingers(plan.operation_of(frame.variant, asked))
     }
 
     /// Where an operation enters the tree. What has no key to route by is the router's to answer, unless the tree
@@ -362,9 +373,16 @@ impl Run<'_> {
     pub(crate) fn open(&mut self, seat: Seat) -> usize {
         let at = self.plan.frames.len();
         assert!(at < MAX_FRAMES, "the builder's bounds keep frames below this");
+        let background = match seat.place.to() {
+            To::Answer => false,
+            To::Nobody => true,
+            To::Frame(parent) => self.plan.frames[parent].background,
+        };
+        self.plan.has_background |= background;
         self.plan.frames.push(Frame {
             node: seat.node,
             place: seat.place,
+            background,
             variant: seat.variant,
             next: 0,
             outstanding: 0,
@@ -413,6 +431,11 @@ impl Run<'_> {
         self.env.state.of(node)
     }
 
+    /// Names this router among others.
+    pub(crate) fn host_id(&self) -> u64 {
+        self.env.state.host_id()
+    }
+
     /// 64 random bits.
     pub(crate) fn random(&mut self) -> u64 {
         self.env.state.random()
@@ -449,7 +472,7 @@ impl Run<'_> {
             let routes = self.routes;
             // What was answered goes on only for its effect. A frame that has none left starts nothing more, but it still
             // settles: what stands above may go on, or count it.
-            self.frozen = self.plan.decided && !routes.node(node).lingers(self.request.operation);
+            self.frozen = self.plan.decided && !routes.is_wanted(self.plan, frame, self.request.operation);
             settled = routes.node(node).child_settled(self, at, place.child, settled)?;
             self.plan.frames[at].settled = true;
             place = parent;
@@ -507,6 +530,8 @@ pub(crate) struct Frame {
     pub(crate) node: NodeId,
     /// Where its outcome goes.
     place: Place,
+    /// It stands in what nobody waits for, so it goes on whatever becomes of the answer.
+    background: bool,
     /// In which form the request reached it.
     pub(crate) variant: VariantId,
     /// The first child not started yet.

@@ -18,6 +18,16 @@ pub(crate) struct VariantId(u16);
 
 impl VariantId {
     pub(crate) const ASKED: VariantId = VariantId(0);
+
+    /// A number to remember it by.
+    pub(crate) fn number(self) -> u16 {
+        self.0
+    }
+
+    /// The form of that number.
+    pub(crate) fn from_number(number: u16) -> VariantId {
+        VariantId(number)
+    }
 }
 
 /// A range of `Plan::bytes`.
@@ -38,12 +48,24 @@ impl Span {
     }
 }
 
+/// How a form asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Dialect {
+    /// As clients do.
+    Text,
+    /// A meta get.
+    Meta,
+    /// A meta get without the data.
+    Peek,
+}
+
 /// One form of the request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Variant {
     operation: Operation,
-    /// Asked in the meta dialect.
-    meta: bool,
+    dialect: Dialect,
+    /// A copy of what is done elsewhere: it leaves no trace in the async log.
+    copy: bool,
     /// Another key than the request's.
     key: Option<Span>,
     /// What pools hash in the key's stead.
@@ -57,7 +79,15 @@ pub(crate) struct Variant {
 impl Variant {
     /// The request as it was asked, as a form to be changed.
     fn asked(operation: Operation) -> Variant {
-        Variant { operation, meta: false, key: None, routing_key: None, routing_prefix: None, frame: None }
+        Variant {
+            operation,
+            dialect: Dialect::Text,
+            copy: false,
+            key: None,
+            routing_key: None,
+            routing_prefix: None,
+            frame: None,
+        }
     }
 }
 
@@ -79,18 +109,39 @@ pub(crate) struct KeptItem {
     ttl: Option<i64>,
 }
 
+impl KeptItem {
+    pub(crate) fn flags_range(&self) -> Range<usize> {
+        self.flags.range()
+    }
+
+    pub(crate) fn data_range(&self) -> Range<usize> {
+        self.data.range()
+    }
+
+    /// The item with other flags and data.
+    pub(crate) fn with(self, flags: Range<usize>, data: Range<usize>) -> KeptItem {
+        KeptItem { flags: Span::new(flags), data: Span::new(data), ..self }
+    }
+}
+
 /// A request that was written: what it asks for, and where its key lies.
 #[derive(Clone, Debug)]
 pub(crate) struct Written {
     operation: Operation,
-    meta: bool,
+    dialect: Dialect,
     key: Range<usize>,
 }
 
 impl Written {
     /// Writes `parts` to `out`, which is empty.
     pub(crate) fn write(parts: Parts<'_>, out: &mut Vec<u8>) -> Written {
-        Written { operation: parts.operation, meta: parts.meta, key: parts.write(out) }
+        let dialect = if parts.meta { Dialect::Meta } else { Dialect::Text };
+        Written { operation: parts.operation, dialect, key: parts.write(out) }
+    }
+
+    /// Writes a meta get that tells all of an item but its data.
+    pub(crate) fn peek(key: &[u8], out: &mut Vec<u8>) -> Written {
+        Written { operation: Operation::Get, dialect: Dialect::Peek, key: Parts::write_peek(key, out) }
     }
 }
 
@@ -101,6 +152,11 @@ impl Plan {
 
     fn variant(&self, id: VariantId) -> Option<&Variant> {
         id.0.checked_sub(1).map(|at| &self.variants[usize::from(at)])
+    }
+
+    /// What a form asks for, where the request asks for `asked`.
+    pub(crate) fn operation_of(&self, id: VariantId, asked: Operation) -> Operation {
+        self.variant(id).map_or(asked, |variant| variant.operation)
     }
 
     fn append(&mut self, bytes: &[u8]) -> Span {
@@ -132,8 +188,14 @@ impl Plan {
     pub fn sent(&self, try_id: TryId, asked: Operation) -> (Operation, Expect) {
         match self.variant(self.tries[usize::from(try_id.0)].variant) {
             None => (asked, Expect::from_operation(asked)),
-            Some(variant) if variant.meta => (variant.operation, Expect::Meta),
-            Some(variant) => (variant.operation, Expect::from_operation(variant.operation)),
+            Some(variant) => {
+                let expect = match variant.dialect {
+                    Dialect::Text => Expect::from_operation(variant.operation),
+                    Dialect::Meta => Expect::Meta,
+                    Dialect::Peek => Expect::Peek,
+                };
+                (variant.operation, expect)
+            }
         }
     }
 
@@ -213,7 +275,7 @@ impl Plan {
 impl Run<'_> {
     /// What a form asks for.
     pub(crate) fn operation(&self, variant: VariantId) -> Operation {
-        self.plan.variant(variant).map_or(self.request.operation, |variant| variant.operation)
+        self.plan.operation_of(variant, self.request.operation)
     }
 
     /// The key of a form.
@@ -242,6 +304,23 @@ impl Run<'_> {
             None => Parts::parse(operation, self.request.head, self.request.tail)?,
         };
         Some(Parts { key, ..parts })
+    }
+
+    /// The form as a copy of what is done elsewhere.
+    pub(crate) fn as_copy(&mut self, variant: VariantId) -> Result<VariantId, LocalReply> {
+        self.fits(0)?;
+        let form = self.plan.variant(variant).copied().unwrap_or(Variant::asked(self.operation(variant)));
+        Ok(self.plan.add_variant(Variant { copy: true, ..form }))
+    }
+
+    /// True for a copy of what is done elsewhere.
+    pub(crate) fn is_copy(&self, variant: VariantId) -> bool {
+        self.plan.variant(variant).is_some_and(|form| form.copy)
+    }
+
+    /// True for a form that asks for an item without its data.
+    pub(crate) fn is_peek(&self, variant: VariantId) -> bool {
+        self.plan.variant(variant).is_some_and(|form| form.dialect == Dialect::Peek)
     }
 
     /// The form with another key: `write` gets the key as it is and appends what replaces it.
@@ -362,7 +441,7 @@ impl Run<'_> {
         let form = self.plan.variant(of).copied().unwrap_or(Variant::asked(written.operation));
         Ok(self.plan.add_variant(Variant {
             operation: written.operation,
-            meta: written.meta,
+            dialect: written.dialect,
             key: Some(Span::new(start + written.key.start..start + written.key.end)),
             frame: Some(span),
             ..form

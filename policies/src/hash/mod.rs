@@ -32,3 +32,8 @@ pub use spec::{
     CODIS_BUCKETS, Distribution, MAX_LABEL_BYTES, MAX_RING_POINTS, MAX_SALT_BYTES, Member, PlacementSpec, RingMode,
     SpecError, Weight, WeightRule,
 };
+
+/// mcrouter's hash of a key for all that isn't a pool: of what stands before its hash stop. Shadows and migrations go by it.
+pub(crate) fn mcrouter_key_hash(key: &[u8]) -> u32 {
+    functions::spooky::spooky_32(HashStop::MCROUTER.cut(key), 0)
+}

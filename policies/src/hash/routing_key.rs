@@ -56,7 +56,7 @@ impl HashStop {
     }
 
     /// What stands before the mark.
-    fn cut<'k>(&self, key: &'k [u8]) -> &'k [u8] {
+    pub(crate) fn cut<'k>(&self, key: &'k [u8]) -> &'k [u8] {
         let mark = self.as_bytes();
         key.windows(mark.len()).position(|window| window == mark).map_or(key, |at| &key[..at])
     }

@@ -1,7 +1,7 @@
 //! The beginning of a walk, and what routes with one child and a frame of their own do with it: those that count, wait
 //! or watch.
 
-use super::{Frame, Plan, Run, Seat, Settled, Started};
+use super::{Frame, Place, Plan, Run, Seat, Settled, Started};
 use crate::LocalReply;
 use crate::request::{Action, Env, RequestView};
 use crate::routes::{NodeId, RouteNode, Routes, ServerId};
@@ -31,6 +31,19 @@ impl Run<'_> {
         debug_assert_eq!(at + 1, self.plan.frames.len());
         self.plan.frames.truncate(at);
         Started::Unusable(reply)
+    }
+
+    /// True when no frame was opened after the one at `at`.
+    pub(crate) fn is_last_frame(&self, at: usize) -> bool {
+        at + 1 == self.plan.frames.len()
+    }
+
+    /// Starts a child of the frame at `at`, whose outcome is reported as that of `seat`: to tell apart what one child is
+    /// asked several times.
+    pub(crate) fn start_child_for(&mut self, at: usize, child: usize, seat: usize, variant: VariantId) -> Started {
+        let routes = self.routes;
+        let node = self.frame(at).node;
+        self.start(routes.children(node)[child], Place::new(at, seat), variant)
     }
 
     /// The seat of the frame at `at`.

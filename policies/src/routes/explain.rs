@@ -102,8 +102,11 @@ impl Run<'_> {
         let first = trace.steps.len();
         trace.push(route.name(), server, trace.usage, Some(seat.node));
         trace.depth += 1;
+        let frames = self.plan.frames.len();
         let started = route.start(self, seat);
-        if started == Started::Waiting && route.goes_on() {
+        // A route may pass some operations on: then it has no frame to go on from.
+        let is_join = self.plan.frames.get(frames).is_some_and(|frame| frame.node == seat.node);
+        if started == Started::Waiting && route.goes_on() && is_join {
             self.trace_later(seat, first);
         }
         if let Some(trace) = self.trace.as_mut() {

@@ -10,8 +10,13 @@ pub mod all_fastest;
 pub mod all_initial;
 pub mod all_majority;
 pub mod all_sync;
+pub mod async_log;
+pub mod backfill;
+pub mod big_value;
 pub mod blackhole;
+mod both;
 pub mod builder;
+mod copies;
 pub mod default;
 pub mod dev_null;
 pub mod error;
@@ -25,11 +30,15 @@ pub mod hash_stop_allow_list;
 pub mod host_id;
 pub mod keep_routing_prefix;
 pub mod key_parse;
+pub mod key_split;
+pub mod l1_l2_cache;
+pub mod l1_l2_size_split;
 pub mod latency_injection;
 pub mod latest;
 pub mod load_balancer;
 pub mod local;
 pub mod logging;
+pub mod migrate;
 pub mod miss_failover;
 pub mod modify_exptime;
 pub mod modify_key;
@@ -47,9 +56,13 @@ pub mod root;
 pub mod routing_group;
 pub mod salted_failover;
 pub mod server;
+pub mod shadow;
+pub mod shard_split;
 pub mod slow_warm_up;
+pub mod staging;
 mod token_bucket;
 pub mod walk;
+pub mod warm_up;
 
 use crate::plan::{Frame, Run, Seat, Settled, Started};
 use builder::RoutesBuilder;
@@ -131,6 +144,17 @@ pub(crate) trait Policy {
         false
     }
 
+    /// The server a key belongs to while all are up, where that is one and it is asked for this very key.
+    fn destination(
+        &self,
+        _routes: &Routes,
+        _children: &[NodeId],
+        _operation: Operation,
+        _key: &[u8],
+    ) -> Option<ServerId> {
+        None
+    }
+
     /// What it remembers on a shard, as it is at first.
     fn state(&self, _children: usize) -> NodeState {
         NodeState::None
@@ -159,6 +183,13 @@ pub enum NodeState {
     SlowWarmUp(slow_warm_up::State),
     /// A walk's budget, latency and counts.
     Walk(Box<walk::WalkState>),
+    /// L1L2CacheRoute.
+    NegativeHits(u64),
+    /// ShadowRoute.
+    Shadow {
+        /// Copies under way.
+        in_flight: u32,
+    },
 }
 
 /// The list of routes: the variant, its type, and mcrouter's name for it.
@@ -210,6 +241,12 @@ macro_rules! routes {
 
             pub(crate) fn lingers(&self, operation: Operation) -> bool {
                 match self { $(RouteNode::$route(route) => route.lingers(operation),)* }
+            }
+
+            fn destination(
+                &self, routes: &Routes, children: &[NodeId], operation: Operation, key: &[u8],
+            ) -> Option<ServerId> {
+                match self { $(RouteNode::$route(route) => route.destination(routes, children, operation, key),)* }
             }
 
             pub(crate) fn goes_on(&self) -> bool {
@@ -306,6 +343,26 @@ routes! {
     OutstandingLimit(outstanding_limit::OutstandingLimit) = "OutstandingLimitRoute",
     /// The child, or another while its server is cold.
     SlowWarmUp(slow_warm_up::SlowWarmUp) = "SlowWarmUpRoute",
+    /// A cold child, filled from a warm one.
+    WarmUp(warm_up::WarmUp) = "WarmUpRoute",
+    /// A staging child, kept as the warm one is.
+    Staging(staging::Staging) = "StagingRoute",
+    /// A small cache in front of a large one.
+    L1L2Cache(l1_l2_cache::L1L2Cache) = "L1L2CacheRoute",
+    /// Large values in another child than small ones.
+    L1L2SizeSplit(l1_l2_size_split::L1L2SizeSplit) = "L1L2SizeSplitRoute",
+    /// Large values in pieces.
+    BigValue(big_value::BigValue) = "BigValueRoute",
+    /// From one child to another, over a time.
+    Migrate(migrate::Migrate) = "MigrateRoute",
+    /// Copies of some requests to others.
+    Shadow(shadow::Shadow) = "ShadowRoute",
+    /// A hot key, several times.
+    KeySplit(key_split::KeySplit) = "KeySplitRoute",
+    /// A hot shard, several times.
+    ShardSplit(shard_split::ShardSplit) = "ShardSplitRoute",
+    /// Deletes that failed are written down.
+    AsyncLog(async_log::AsyncLog) = "AsyncLogRoute",
 }
 
 impl RouteNode {
@@ -350,6 +407,11 @@ impl Routes {
     /// The children of a route, in the order its file gives them.
     pub fn children(&self, node: NodeId) -> &[NodeId] {
         &self.nodes[node.0 as usize].children
+    }
+
+    /// The server a key belongs to below that node while all are up: what deletes it misses are written down for.
+    pub fn destination(&self, node: NodeId, operation: Operation, key: &[u8]) -> Option<ServerId> {
+        self.node(node).destination(self, self.children(node), operation, key)
     }
 
     /// Every server some request could go to, in order and once each.

@@ -3,7 +3,7 @@
 //! A selector: it is resolved on the way down and leaves no trace in the plan.
 
 use super::builder::BuildError;
-use super::{NodeId, Policy, RouteNode, Routes, Shape};
+use super::{NodeId, Policy, RouteNode, Routes, ServerId, Shape};
 use crate::plan::{Run, Seat, Started};
 use keyway_protocol::Operation;
 
@@ -26,6 +26,10 @@ impl OperationSelector {
         }
         Ok(OperationSelector { policies })
     }
+
+    fn child_of(&self, operation: Operation) -> usize {
+        usize::from(self.policies[operation as usize].unwrap_or(0))
+    }
 }
 
 impl Policy for OperationSelector {
@@ -35,7 +39,11 @@ impl Policy for OperationSelector {
 
     fn start(&self, run: &mut Run<'_>, seat: Seat) -> Started {
         let operation = run.operation(seat.variant);
-        run.pass(seat, usize::from(self.policies[operation as usize].unwrap_or(0)))
+        run.pass(seat, self.child_of(operation))
+    }
+
+    fn destination(&self, routes: &Routes, children: &[NodeId], operation: Operation, key: &[u8]) -> Option<ServerId> {
+        routes.destination(children[self.child_of(operation)], operation, key)
     }
 }
 

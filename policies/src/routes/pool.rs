@@ -4,10 +4,11 @@
 //! is down: nothing (mcrouter: the key's requests fail, or a parent route takes them elsewhere), or the next server the
 //! key would fall to (twemproxy's auto_eject_hosts).
 
-use super::{Policy, ServerId, Shape};
+use super::{NodeId, Policy, Routes, ServerId, Shape};
 use crate::hash::{Placement, PlacementSpec, SpecError};
 use crate::plan::{Run, Seat, Started};
 use crate::{Failure, HealthView, LocalReply};
+use keyway_protocol::Operation;
 
 /// What happens to the keys of a server that is down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +73,12 @@ impl Pool {
 
     /// The server a key belongs to while all are up; none in a pool without servers.
     pub fn home(&self, key: &[u8]) -> Option<ServerId> {
-        self.servers.get(self.placement.home(key)).copied()
+        self.home_index(key).map(|index| self.servers[index])
+    }
+
+    /// The position of that server.
+    pub(super) fn home_index(&self, key: &[u8]) -> Option<usize> {
+        Some(self.placement.home(key)).filter(|index| *index < self.servers.len())
     }
 
     /// The server to send a key's request to now, or what to answer.
@@ -121,6 +127,10 @@ impl Policy for Pool {
             Err(reply @ LocalReply::Null) => Started::Settled(run.settled(reply, seat.variant)),
             Err(reply) => Started::Unusable(reply),
         }
+    }
+
+    fn destination(&self, _: &Routes, _: &[NodeId], _: Operation, key: &[u8]) -> Option<ServerId> {
+        self.home(key)
     }
 }
 

@@ -28,6 +28,7 @@ pub(crate) struct Play<'a> {
     pub(crate) unix_ms: u64,
     pub(crate) client: ClientView,
     pub(crate) up: Vec<u8>,
+    pub(crate) spare_bytes: usize,
     request: Vec<u8>,
     operation: Operation,
     key: std::ops::Range<usize>,
@@ -48,6 +49,7 @@ impl<'a> Play<'a> {
             unix_ms: 1_700_000_000_000,
             client: ClientView::default(),
             up: vec![u8::MAX; servers],
+            spare_bytes: 1 << 20,
             request: Vec::new(),
             operation: Operation::Get,
             key: 0..0,
@@ -60,13 +62,30 @@ impl<'a> Play<'a> {
     /// Plays a request, written with `|` for line ends, and compares every step. States last from one to the next.
     pub(crate) fn check(&mut self, request: &str, steps: &[(&str, &str)]) {
         self.take(request);
+        self.check_on(steps);
+    }
+
+    /// What is told step by step, of a request whose course can't be written down in advance.
+    pub(crate) fn tell_all(&mut self, request: &str, steps: &[&str]) -> Vec<String> {
+        self.take(request);
+        steps.iter().map(|happens| self.step(happens)).collect()
+    }
+
+    /// The cas of the item that was put together.
+    pub(crate) fn composed_cas(&self) -> String {
+        let item = self.plan.composed().expect("an item was put together");
+        String::from_utf8_lossy(item.cas).into_owned()
+    }
+
+    /// Goes on with a request that was played before.
+    pub(crate) fn check_on(&mut self, steps: &[(&str, &str)]) {
         let mut told = Vec::new();
         for (happens, _) in steps {
             told.push((*happens, self.step(happens)));
         }
         let expected: Vec<(&str, String)> =
             steps.iter().map(|(happens, told)| (*happens, (*told).to_owned())).collect();
-        assert_eq!(told, expected, "{request}");
+        assert_eq!(told, expected, "{}", String::from_utf8_lossy(&self.request));
     }
 
     /// Begins a request whose course isn't known beforehand; what is told.
@@ -86,9 +105,10 @@ impl<'a> Play<'a> {
         self.step(happens)
     }
 
-    /// The next request, as bytes with `|` for line ends, but for hash stops.
+    /// The next request, as bytes with `|` for line ends, but for hash stops, and `¦` for a bar.
     fn take(&mut self, request: &str) {
-        let bytes = request.replace("|#|", "\0").replace('|', "\r\n").replace('\0', "|#|").into_bytes();
+        let bytes =
+            request.replace("|#|", "\0").replace('|', "\r\n").replace('\0', "|#|").replace('¦', "|").into_bytes();
         let mut parser = RequestParser::new(Limits::default());
         let Parsed::Request(parsed) = parser.parse(&bytes) else { panic!("{request:?} is a request") };
         (self.operation, self.key) = (parsed.operation, parsed.key.clone());
@@ -169,7 +189,7 @@ impl<'a> Play<'a> {
             unix_ms: self.unix_ms + self.now_ms,
             client: self.client,
             request: 0,
-            spare_bytes: 1 << 20,
+            spare_bytes: self.spare_bytes,
             state: &mut self.state,
         };
         let done = act((self.routes, &mut self.plan), &view, env, &mut out);

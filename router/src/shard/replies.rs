@@ -23,7 +23,8 @@ impl Shard {
             Reply::Line(kind) if !head.shares_next && !head.delivered => {
                 self.pop_head(connection);
                 // EN: the meta dialect's END.
-                let line = if head.expect == Expect::Meta && *kind == ReplyKind::End { text::write::END } else { step };
+                let is_meta = matches!(head.expect, Expect::Meta | Expect::Peek);
+                let line = if is_meta && *kind == ReplyKind::End { text::write::END } else { step };
                 self.reported(connection, &head, *kind, None, line);
                 true
             }

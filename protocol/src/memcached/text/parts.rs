@@ -74,6 +74,14 @@ impl<'a> Parts<'a> {
         })
     }
 
+    /// Writes a meta get that asks for all of an item but its data; where the key lies in `out`.
+    pub fn write_peek(key: &[u8], out: &mut Vec<u8>) -> Range<usize> {
+        out.extend_from_slice(b"mg ");
+        let key = append(out, key);
+        out.extend_from_slice(b" k f t c\r\n");
+        key
+    }
+
     /// Writes the request behind what `out` holds; where its key lies in `out`.
     pub fn write(&self, out: &mut Vec<u8>) -> Range<usize> {
         if self.meta {
@@ -195,6 +203,9 @@ mod tests {
         assert_eq!(meta.write(&mut out), 3..4);
         assert_eq!(out, b"mg k k f t c v\r\n");
         assert_eq!(Parts::parse(Operation::Get, &out, b""), Some(meta));
+        let mut out = Vec::new();
+        assert_eq!(Parts::write_peek(b"k", &mut out), 3..4);
+        assert_eq!(out, b"mg k k f t c\r\n");
         assert_eq!(Parts::parse(Operation::Set, b"set k 0 0 3\r\n", b""), None, "the block was not kept");
         assert_eq!(Parts::parse(Operation::Get, b"", b""), None);
         assert_eq!(Parts::parse(Operation::Stats, b"stats\r\n", b""), None);

@@ -35,6 +35,8 @@ pub enum Expect {
     Stats,
     /// The answer to the meta get that `Parts::meta` writes: VA with its data, or EN.
     Meta,
+    /// The answer to one that asks for the same but the data (`Parts::write_peek`): HD, or EN.
+    Peek,
 }
 
 impl Expect {
@@ -247,7 +249,8 @@ impl ReplyParser {
             Expect::Values { with_cas } => self.parse_values(with_cas, bytes),
             Expect::Line(operation) => self.parse_one_line(operation, bytes),
             Expect::Stats => self.parse_stats(bytes),
-            Expect::Meta => self.parse_meta(bytes),
+            Expect::Meta => self.parse_meta(b"VA ", bytes),
+            Expect::Peek => self.parse_meta(b"HD ", bytes),
         }
     }
 
@@ -285,8 +288,8 @@ impl ReplyParser {
         }
     }
 
-    /// VA with its data, EN, or an error line: the reply to one meta get.
-    fn parse_meta(&mut self, bytes: &[u8]) -> ReplyParsed {
+    /// The item, told by this word, EN, or an error line: the reply to one meta get.
+    fn parse_meta(&mut self, hit: &[u8; 3], bytes: &[u8]) -> ReplyParsed {
         let value = if let Progress::Item(value) = &self.progress {
             value.clone()
         } else {
@@ -294,7 +297,7 @@ impl ReplyParser {
                 Ok(taken) => taken,
                 Err(other) => return other,
             };
-            if !line.starts_with(b"VA ") {
+            if !line.starts_with(hit) {
                 return match line {
                     b"EN" => whole(ReplyKind::End, consumed),
                     _ => error_line(line).map_or(ReplyParsed::Misaligned, |kind| whole(kind, consumed)),
@@ -455,9 +458,14 @@ fn value_line(line: &[u8], with_cas: bool, limits: &Limits) -> Option<Value> {
 fn meta_line(line: &[u8], limits: &Limits) -> Option<Value> {
     examined(line.len());
     let mut value = Value { key: 0..0, flags: 0..0, data: 0..0, cas: 0..0, ttl: None, item_end: 0, last: true };
-    let length_range = next_token(line, b"VA ".len())?;
-    let mut from = length_range.end;
-    let length = usize::try_from(parse_u32(&line[length_range])?).ok()?;
+    let mut from = b"VA".len();
+    let length = if line.starts_with(b"VA ") {
+        let length = next_token(line, from)?;
+        from = length.end;
+        Some(usize::try_from(parse_u32(&line[length])?).ok()?)
+    } else {
+        None
+    };
     while let Some(token) = next_token(line, from) {
         from = token.end;
         let told = token.start + 1..token.end;
@@ -478,11 +486,14 @@ fn meta_line(line: &[u8], limits: &Limits) -> Option<Value> {
         }
     }
     let is_whole = !value.key.is_empty() && !value.flags.is_empty() && !value.cas.is_empty() && value.ttl.is_some();
-    if !is_whole || value.key.len() > limits.key_bytes || length > limits.value_bytes {
+    if !is_whole || value.key.len() > limits.key_bytes || length.is_some_and(|length| length > limits.value_bytes) {
         return None;
     }
-    let data_start = line.len() + 2;
-    value.data = data_start..data_start + length;
+    // Without data the line's own end is the item's.
+    value.data = match length {
+        Some(length) => line.len() + 2..line.len() + 2 + length,
+        None => line.len()..line.len(),
+    };
     value.item_end = value.data.end + 2;
     Some(value)
 }

@@ -6,7 +6,7 @@ use super::super::reader::{Map, entries};
 use super::hash::pool_with_hash;
 use super::limiting::around_pool;
 use super::types::{RouteType, Short};
-use super::{Reader, Route};
+use super::{Reader, Route, copies};
 use keyway_policies::routes::all_async::AllAsync;
 use keyway_policies::routes::default::Default;
 use keyway_policies::routes::error::Error;
@@ -75,8 +75,12 @@ pub(super) static POOL_KEYS: Section = Section {
             meaning: "OutstandingLimitRoute around the pool: most requests at a time for each server and shard.",
         },
         shape("slow_warmup", "map", "", Given::Said("none"), "SlowWarmUpRoute around the pool; see below."),
+        copies::ASYNCLOG,
+        copies::SHADOWS,
+        copies::TARGET_MAX_SHADOW_REQUESTS,
+        copies::SHARD_SPLITS,
     ],
-    unsupported: &["shadows", "server_timeout_ms"],
+    unsupported: &["server_timeout_ms"],
 };
 
 /// LocalRoute.
@@ -150,7 +154,8 @@ pub(super) static POOL: RouteType = RouteType {
         let (name, node) = map.given_text("pool", reader.faults)?;
         let pool = reader.pool(name, node.position, &Path::Key(map.path, "pool"))?;
         let route = pool_with_hash(reader, map, pool)?;
-        around_pool(reader, map, depth, route)
+        let route = around_pool(reader, map, depth, route)?;
+        copies::around_pool(reader, map, depth, route)
     },
     short: Short::Pool,
 };

@@ -8,8 +8,10 @@
 mod basic;
 mod changing;
 mod choosing;
+mod copies;
 mod failover;
 mod hash;
+mod levels;
 mod limiting;
 mod names;
 mod orders;

@@ -2,7 +2,9 @@
 
 use super::super::keys::Section;
 use super::super::reader::Map;
-use super::{Reader, Route, basic, changing, choosing, failover, hash, limiting, orders, replicated, replies, root};
+use super::{
+    Reader, Route, basic, changing, choosing, copies, failover, hash, levels, limiting, orders, replicated, replies, root,
+};
 
 /// One route, as configurations write it.
 pub(super) struct RouteType {
@@ -73,6 +75,16 @@ static TYPES: &[&RouteType] = &[
     &replicated::REPLICATED,
     &orders::SALTED_FAILOVER,
     &orders::LATEST,
+    &copies::ASYNC_LOG,
+    &copies::BIG_VALUE,
+    &copies::KEY_SPLIT,
+    &copies::SHADOW,
+    &copies::SHARD_SPLIT,
+    &levels::L1_L2_CACHE,
+    &levels::L1_L2_SIZE_SPLIT,
+    &levels::MIGRATE,
+    &levels::STAGING,
+    &levels::WARM_UP,
 ];
 
 /// The keys of every route, in the order of the docs.
@@ -122,6 +134,17 @@ pub static ROUTE_SECTIONS: &[&Section] = &[
     &limiting::DEV_NULL_KEYS,
     &limiting::BLACKHOLE_KEYS,
     &limiting::LOGGING_KEYS,
+    &levels::WARM_UP_KEYS,
+    &levels::MIGRATE_KEYS,
+    &levels::STAGING_KEYS,
+    &levels::L1_L2_CACHE_KEYS,
+    &levels::L1_L2_SIZE_SPLIT_KEYS,
+    &copies::BIG_VALUE_KEYS,
+    &copies::KEY_SPLIT_KEYS,
+    &copies::SHARD_SPLIT_KEYS,
+    &copies::SHADOW_KEYS,
+    &copies::ONE_SHADOW_KEYS,
+    &copies::ASYNC_LOG_KEYS,
 ];
 
 /// mcrouter's routes that only make sense inside Facebook: known, not done.
