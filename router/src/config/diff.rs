@@ -83,6 +83,9 @@ impl Changes {
                     seen(&label(server)),
                     seen(&label(before))
                 )),
+                Some(before) if before.buckets != server.buckets => {
+                    self.note(format!("pool {name}: server {} has other buckets", server.configured));
+                }
                 Some(_) => {}
             }
         }
@@ -240,7 +243,7 @@ listeners: [{address: ':1', route: main}]
         check(", 'b:1'", "", "pool web: server b:1 removed");
         check("'b:1'", "'d:1'", "pool web: server b:1 removed\npool web: server d:1 added");
         check("'b:1'", "{address: 'b:1', weight: 3}", "pool web: server b:1 has weight 3, was 1");
-        check("'b:1'", "{address: 'b:1', name: x}", "pool web: server b:1 stands on the ring as `x`, was `b:1`");
+        check("'b:1'", "{address: 'b:1', name: x}", "pool web: server b:1 stands in the hash as `x`, was `b:1`");
         check("'a:1', 'b:1'", "'b:1', 'a:1'", "pool web: servers are in another order");
         check("distribution: ketama", "function: ch3", "pool web: hash changed, ch3 (was ketama)");
         check("ketama}", "ketama, tag: '{}'}", "pool web: hash changed, ketama (was ketama)");
@@ -256,6 +259,19 @@ listeners: [{address: ':1', route: main}]
         check("listeners", "dns: {ttl_ms: 500}\nlimits: {drain_ms: 1}\nlisteners", "limits: changed\ndns: changed");
         check("listeners", "shards: 3\nlisteners", "takes a restart, the old stays in use: shards");
         check("':1'", "':2'", "takes a restart, the old stays in use: listeners");
+    }
+
+    #[test]
+    fn changed_buckets_are_said() {
+        let buckets = |first: &str, second: &str| {
+            config(&format!(
+                "pools: {{web: {{servers: [{{address: 'a:1', buckets: {first}}}, {{address: 'b:1', buckets: {second}}}], \
+                 hash: {{distribution: codis}}}}}}\nroute: PoolRoute|web\n"
+            ))
+        };
+        let changes = Changes::between(&buckets("0-511", "512-1023"), &buckets("0-255", "256-1023"));
+        let wanted = "pool web: server a:1 has other buckets\npool web: server b:1 has other buckets";
+        assert_eq!(changes.to_string(), wanted);
     }
 
     #[test]
