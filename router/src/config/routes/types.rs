@@ -85,6 +85,8 @@ static TYPES: &[&RouteType] = &[
     &levels::MIGRATE,
     &levels::STAGING,
     &levels::WARM_UP,
+    &orders::SALTED_FAILOVER,
+    &orders::LATEST,
 ];
 
 /// The keys of every route, in the order of the docs.
