@@ -1,10 +1,11 @@
-//! `keyway explain`: the way of one request through the route tree, in words.
+//! The way of one request through the route tree, in words: for `keyway explain`, and for who asks a running router.
 //!
-//! Works on a configuration alone: no server is asked, all count as up but those given as down.
+//! `explain` works on a configuration alone: no server is asked, all count as up but those given as down. `Way` is told
+//! who is up.
 
 use crate::config::{Config, MAIN_ROUTE};
-use crate::table::{ServerKey, Table};
-use keyway_policies::routes::explain::ExplainAt;
+use crate::table::{ServerKey, Table, TablePool, TableServer};
+use keyway_policies::routes::explain::{ExplainAt, Sent};
 use keyway_policies::{ExplainStep, ExplainUse, HealthView, RequestView};
 use keyway_protocol::{Operation, OperationClass};
 use std::fmt::Write as _;
@@ -44,12 +45,14 @@ pub fn explain(config: &Config, question: &Question) -> Result<String, String> {
     let at = ExplainAt { unix_ms, host_id: table.host_id, ..ExplainAt::default() };
     let steps = table.routes[route].routes.explain(&request, HealthView(&up), at);
     let space = if key.is_empty() { "" } else { " " };
-    let mut answer = format!("{}{space}{key} by route {}\n", operation.name(), table.routes[route].name);
-    for step in &steps {
-        write_step(&mut answer, step, &table);
-    }
-    write_servers(&mut answer, &steps, &table);
-    Ok(answer)
+    let way = Way { steps: &steps, table: &table };
+    Ok(format!(
+        "{}{space}{key} by route {}\n{}{}",
+        operation.name(),
+        table.routes[route].name,
+        way.in_words(),
+        way.servers_in_words()
+    ))
 }
 
 fn checked_key(operation: Operation, key: Option<&str>) -> Result<&str, String> {
@@ -90,44 +93,113 @@ fn health(table: &Table, down: &[String]) -> Result<Vec<u8>, String> {
     Ok(table.servers.iter().map(|server| if down.contains(&server.host) { 0 } else { u8::MAX }).collect())
 }
 
-fn write_step(answer: &mut String, step: &ExplainStep, table: &Table) {
-    let indent = 2 * (step.depth + 1);
-    let usage = match step.usage {
-        ExplainUse::Now => "",
-        ExplainUse::Later => "  (when the one before fails or misses)",
-        ExplainUse::Skipped => "  (down)",
-    };
-    let sent = match (&step.server, &step.sent) {
-        (Some(_), Some(sent)) => format!(" as {} {}", sent.operation.name(), String::from_utf8_lossy(&sent.key)),
-        _ => String::new(),
-    };
-    // Writing to a String can't fail.
-    let _ = match step.server.and_then(|server| table.servers.get(server.0 as usize)) {
-        Some(server) => {
-            let pool = table.pools.get(server.pool).map_or("", |pool| &pool.name);
-            writeln!(answer, "{:indent$}{} of pool {pool}{sent}{usage}", "", server.host)
-        }
-        None => writeln!(answer, "{:indent$}{}{usage}", "", step.route),
-    };
+/// The way of a request, to be told.
+#[derive(Clone, Copy, Debug)]
+pub struct Way<'a> {
+    /// As `Routes::explain` gave them.
+    pub steps: &'a [ExplainStep],
+    /// Whose servers they name.
+    pub table: &'a Table,
 }
 
-/// The servers alone, in the order they are asked.
-fn write_servers(answer: &mut String, steps: &[ExplainStep], table: &Table) {
-    let mut asked = 0;
-    answer.push_str("servers, in order:\n");
-    for step in steps {
-        let usage = match step.usage {
-            ExplainUse::Now => "now",
-            ExplainUse::Later => "later",
-            ExplainUse::Skipped => continue,
-        };
-        if let Some(server) = step.server.and_then(|server| table.servers.get(server.0 as usize)) {
-            asked += 1;
-            let _ = writeln!(answer, "  {asked}. {} {usage}", server.host);
+// Writing to a String can't fail.
+impl<'a> Way<'a> {
+    /// The tree walked, a line each.
+    fn in_words(self) -> String {
+        let mut out = String::new();
+        for step in self.steps {
+            let indent = 2 * (step.depth + 1);
+            let usage = match step.usage {
+                ExplainUse::Now => "",
+                ExplainUse::Later => "  (when the one before fails or misses)",
+                ExplainUse::Skipped => "  (down)",
+            };
+            let sent = step.sent.as_ref().map_or(String::new(), |sent| format!(" as {}", request_in_words(sent)));
+            let _ = match self.server(step) {
+                Some((_, server, pool)) => {
+                    writeln!(out, "{:indent$}{} of pool {}{sent}{usage}", "", server.host, pool.name)
+                }
+                None => writeln!(out, "{:indent$}{}{usage}", "", step.route),
+            };
         }
+        out
     }
-    if asked == 0 {
-        let local = steps.iter().any(|step| step.route == "LocalRoute" && step.usage == ExplainUse::Now);
-        answer.push_str(if local { "  none: the router answers\n" } else { "  none is up: the request fails\n" });
+
+    /// The servers alone, in the order they are asked.
+    fn servers_in_words(self) -> String {
+        let mut asked = 0;
+        let mut out = "servers, in order:\n".to_owned();
+        for step in self.steps {
+            let usage = match step.usage {
+                ExplainUse::Now => "now",
+                ExplainUse::Later => "later",
+                ExplainUse::Skipped => continue,
+            };
+            if let Some((_, server, _)) = self.server(step) {
+                asked += 1;
+                let _ = writeln!(out, "  {asked}. {} {usage}", server.host);
+            }
+        }
+        if asked == 0 {
+            let local = self.steps.iter().any(|step| step.route == "LocalRoute" && step.usage == ExplainUse::Now);
+            out.push_str(if local { "  none: the router answers\n" } else { "  none is up: the request fails\n" });
+        }
+        out
     }
+
+    /// The tree walked as mcrouter shows it: a space for each level, servers as `host|name=value|...`. What isn't asked
+    /// at once says so at its end.
+    pub fn as_handles(self) -> String {
+        let mut out = "root\n".to_owned();
+        for step in self.steps {
+            let indent = step.depth + 1;
+            let usage = match step.usage {
+                ExplainUse::Now => "",
+                ExplainUse::Later => "|used=later",
+                ExplainUse::Skipped => "|used=no, down",
+            };
+            let _ = match self.server(step) {
+                Some((at, server, pool)) => {
+                    let before = self.table.servers[..at].iter().rev();
+                    let id = before.take_while(|before| before.pool == server.pool).count();
+                    let sent = step.sent.as_ref().map_or(String::new(), |sent| format!("|sent={}", request_in_words(sent)));
+                    writeln!(out, "{:indent$}{}{sent}{usage}", "", handle(server, pool, id))
+                }
+                None => writeln!(out, "{:indent$}{}{usage}", "", step.route),
+            };
+        }
+        out
+    }
+
+    /// The servers asked at once, in order.
+    pub fn asked_now(self) -> impl Iterator<Item = &'a str> {
+        let now = self.steps.iter().filter(|step| step.usage == ExplainUse::Now);
+        now.filter_map(move |step| self.server(step)).map(|(_, server, _)| server.host.as_str())
+    }
+
+    fn server(self, step: &ExplainStep) -> Option<(usize, &'a TableServer, &'a TablePool)> {
+        let at = step.server?.0 as usize;
+        let server = self.table.servers.get(at)?;
+        Some((at, server, self.table.pools.get(server.pool)?))
+    }
+}
+
+/// What is sent instead of what was asked.
+fn request_in_words(sent: &Sent) -> String {
+    format!("{} {}", sent.operation.name(), String::from_utf8_lossy(&sent.key))
+}
+
+/// A server as mcrouter names it in its trees. `id` is its place in the pool.
+pub fn handle(server: &TableServer, pool: &TablePool, id: usize) -> String {
+    format!(
+        "host|pool={}|id={id}|ap={}|timeout={}ms",
+        pool.name,
+        access_point(&server.host),
+        pool.timeout.as_millis()
+    )
+}
+
+/// A server's address and what is spoken with it, as mcrouter writes it.
+pub fn access_point(host: &str) -> String {
+    format!("{host}:ascii:plain:notcompressed")
 }

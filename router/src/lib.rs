@@ -3,6 +3,7 @@
 //! `shard` carries requests, `control` looks after everything else, `config` says what both do, `run` puts them
 //! together. See `docs/architecture.md`.
 
+pub mod admin;
 pub mod async_log;
 pub mod cli;
 pub mod config;

@@ -3,8 +3,10 @@
 //! Built by `config`, published by the control plane as an `Arc`, never changed. Requests in flight finish on the table
 //! they started with.
 
+use crate::config::About;
 use crate::trouble::DownRules;
 use keyway_policies::Routes;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Names a server for the life of the process: the same address in the same kind of pool keeps its key across reloads,
@@ -145,4 +147,8 @@ pub struct Table {
     pub host_id: u64,
     /// Limits.
     pub limits: TableLimits,
+    /// Whether `get __mcrouter__.<command>` is answered here.
+    pub admin_keys: bool,
+    /// The configuration it was made of, as people are told.
+    pub about: Arc<About>,
 }

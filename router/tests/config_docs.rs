@@ -4,6 +4,7 @@
 //! How examples are marked: a block opened with `yaml` is a whole file, `yaml part` is a piece that gets a route and a
 //! pool where it lacks them, `yaml refused` must have faults. YAML of other programs is opened with `yml`.
 
+use keyway::admin::Command;
 use keyway::cli::{self, Invocation};
 use keyway::config::keys::{Default, Kind, SECTIONS, Section};
 use keyway::config::{Config, Overrides, ROUTE_SECTIONS};
@@ -82,6 +83,20 @@ fn every_table_of_keys_in_the_docs_is_the_one_in_the_code() {
             table(section)
         );
     }
+}
+
+#[test]
+fn every_admin_command_is_in_the_docs() {
+    let mut wanted = "| Command | Arguments | Answer |\n|---|---|---|\n".to_owned();
+    for command in Command::ALL {
+        let arguments = match command.arguments() {
+            "" => String::new(),
+            arguments => format!("`{arguments}`"),
+        };
+        wanted += &format!("| `{}` | {arguments} | {} |\n", command.name(), command.meaning());
+    }
+    let docs = text(&root().join("docs/admin.md"));
+    assert!(docs.contains(&format!("\n\n{wanted}\n")), "docs/admin.md should have\n\n{wanted}");
 }
 
 #[test]

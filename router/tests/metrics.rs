@@ -1,8 +1,8 @@
 //! The metrics as they are seen from outside: the exposition text, its documentation, and memcached's `stats`.
 
 use keyway::metrics::{
-    AsyncLogFacts, CloseReason, METRICS, Metric, MetricKind, PoolFacts, ProcessFacts, ServerFacts, ShardMetrics,
-    StatsSummary, fold, render, write_stats,
+    AsyncLogFacts, CloseReason, METRICS, Metric, MetricKind, PoolFacts, ProcessFacts, ServerFacts, ServerLists,
+    ShardMetrics, StatsSummary, fold, render, write_stats,
 };
 use keyway_policies::{Failure, LocalReply};
 use keyway_protocol::Operation;
@@ -264,7 +264,11 @@ fn documentation_row(metric: &Metric) -> String {
 }
 
 fn stats(arguments: &[u8]) -> Vec<(String, String)> {
-    let summary = StatsSummary::new(&fold(&[busy_shard(1), busy_shard(2)]), &facts(), 1_700_000_000, 10_000);
+    let said = |name: &str, words: &str| (name.to_string(), words.to_string());
+    let servers = vec![said("h:1", "up:1"), said("h:2", "new:1")];
+    let lists = ServerLists { servers, suspects: vec![said("h:2", "status:tko num_failures:1")] };
+    let folded = fold(&[busy_shard(1), busy_shard(2)]);
+    let summary = StatsSummary { lists, ..StatsSummary::new(&folded, &facts(), 1_700_000_000, 10_000) };
     let mut out = Vec::new();
     write_stats(&mut out, arguments, &summary);
     let text = String::from_utf8(out).expect("text");
@@ -321,9 +325,25 @@ fn stats_has_memcacheds_names() {
 
 #[test]
 fn stats_arguments() {
-    for (arguments, lines) in [(&b"settings"[..], 7), (b"items", 0), (b"slabs", 0), (b"nonsense 1 2", 0)] {
+    let general = stats(b"").len();
+    for (arguments, lines) in [
+        (&b"settings"[..], 7),
+        (b"items", 0),
+        (b"slabs", 0),
+        (b"cmd-error", 0),
+        (b"nonsense 1 2", 0),
+        (b"detailed", general),
+        (b"all", general + 2),
+        (b"servers", 2),
+        (b"suspect_servers", 1),
+        (b"count", 3),
+        (b"version", 1),
+    ] {
         assert_eq!(stats(arguments).len(), lines, "{arguments:?}");
     }
+    assert_eq!(stats(b"servers")[0], ("h:1".to_string(), "up:1".to_string()));
+    let count = stats(b"count").into_iter().find(|(name, _)| name == "cmd_get_count");
+    assert_eq!(count.map(|(_, value)| value).as_deref(), Some("3"));
 }
 
 #[test]

@@ -161,6 +161,7 @@ impl Changes {
             ("health", old.health != new.health),
             ("dns", old.dns_ttl != new.dns_ttl),
             ("reload", old.reload != new.reload),
+            ("admin.keys", old.admin_keys != new.admin_keys),
         ];
         for (section, _) in taken.into_iter().filter(|(_, changed)| *changed) {
             self.note(format!("{section}: changed"));

@@ -377,13 +377,20 @@ pub static METRICS: Section = Section {
 /// The admin port.
 pub static ADMIN: Section = Section {
     name: "admin",
-    keys: &[shape(
-        "address",
-        "text",
-        "ip:port, [v6]:port, :port for all addresses, off",
-        Default::Said("`127.0.0.1:9091`; without `listeners` in the file off"),
-        "Where the admin pages are served. Keep it off other people's networks.",
-    )],
+    keys: &[
+        shape(
+            "address",
+            "text",
+            "ip:port, [v6]:port, :port for all addresses, off",
+            Default::Said("`127.0.0.1:9091`; without `listeners` in the file off"),
+            "Where the admin pages are served. Keep it off other people's networks.",
+        ),
+        Key {
+            name: "keys",
+            kind: Kind::Word { allowed: &["true", "false"], unsupported: &[], default: Default::Word("true") },
+            meaning: "Whether the router answers `get __mcrouter__.<command>` itself; with false these are keys like all others.",
+        },
+    ],
     unsupported: &[],
 };
 

@@ -5,6 +5,7 @@
 //!
 //! Never resolves names, opens sockets or looks at the machine: the same text always gives the same `Config`.
 
+mod about;
 mod address;
 mod async_log;
 mod diff;
@@ -23,6 +24,7 @@ mod routes;
 mod table;
 mod tree;
 
+pub use about::About;
 pub use address::{ListenAddress, ServerAddress};
 pub use diff::{Changes, MAX_CHANGES};
 pub use ejection::Ejection;
@@ -46,6 +48,7 @@ use reader::{Map, items, number_of};
 use std::collections::HashSet;
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 use tree::Node;
 
@@ -83,6 +86,10 @@ pub struct Config {
     pub reload: ReloadSettings,
     /// The async log, where there is one.
     pub async_log: Option<crate::async_log::Settings>,
+    /// Whether `get __mcrouter__.<command>` is answered.
+    pub admin_keys: bool,
+    /// Where it came from, as people are told.
+    pub about: Arc<About>,
 }
 
 /// Where clients come in.
@@ -142,7 +149,11 @@ impl Config {
         let mut faults = Faults::default();
         let config = match std::str::from_utf8(bytes) {
             Ok(text) => match tree::parse(text, &mut faults) {
-                Some(top) if !top.is_null() => Some(read(&top, overrides, &mut faults)),
+                Some(top) if !top.is_null() => {
+                    let config = read(&top, overrides, &mut faults);
+                    let about = Arc::new(About::of(file, bytes, &top, &config));
+                    Some(Config { about, ..config })
+                }
                 Some(_) | None if faults.is_empty() => {
                     let problem = "holds no configuration; it needs at least a pool and a route".to_owned();
                     return Err(ConfigErrors::whole_file(file, problem));
@@ -190,14 +201,18 @@ fn read(top: &Node, overrides: &Overrides, faults: &mut Faults) -> Config {
         None => (Some(ListenAddress::AllTcp(9090)), None),
         Some(_) => (Some(local(9090)), Some(local(9091))),
     };
-    let metrics = read_port(&top, "metrics", &keys::METRICS, metrics_default, faults);
+    let metrics =
+        section(&top, "metrics", &keys::METRICS, faults, |map, faults| read_port(map, metrics_default, faults));
+    let (admin, admin_keys) = section(&top, "admin", &keys::ADMIN, faults, |map, faults| {
+        (read_port(map, admin_default, faults), map.word("keys", faults) == "true")
+    });
     Config {
         listeners,
         pools,
         routes,
         shards: read_shards(&top, overrides, faults),
         metrics: overrides.metrics.clone().or(metrics),
-        admin: read_port(&top, "admin", &keys::ADMIN, admin_default, faults),
+        admin,
         batching: read_batching(&top, faults),
         limits,
         drain,
@@ -206,6 +221,8 @@ fn read(top: &Node, overrides: &Overrides, faults: &mut Faults) -> Config {
         embedded_memory_bytes,
         reload: reload::read_reload(&top, faults),
         async_log: async_log::read(&top, faults),
+        admin_keys,
+        about: Arc::default(),
     }
 }
 
@@ -370,31 +387,23 @@ fn read_shards(top: &Map<'_, '_>, overrides: &Overrides, faults: &mut Faults) ->
     }
 }
 
-/// The metrics or admin port; `None` is off.
-fn read_port(
-    top: &Map<'_, '_>,
-    name: &str,
-    keys: &'static Section,
-    default: Option<ListenAddress>,
-    faults: &mut Faults,
-) -> Option<ListenAddress> {
-    section(top, name, keys, faults, |map, faults| {
-        let Some((text, node)) = map.given_text("address", faults) else { return default };
-        if text == "off" {
-            return None;
+/// The metrics or admin port of its section; `None` is off.
+fn read_port(map: &Map<'_, '_>, default: Option<ListenAddress>, faults: &mut Faults) -> Option<ListenAddress> {
+    let Some((text, node)) = map.given_text("address", faults) else { return default };
+    if text == "off" {
+        return None;
+    }
+    match ListenAddress::parse(text) {
+        Ok(ListenAddress::Unix(_)) => {
+            map.refuse("address", node, format!("{} isn't TCP", seen(text)), faults);
+            None
         }
-        match ListenAddress::parse(text) {
-            Ok(ListenAddress::Unix(_)) => {
-                map.refuse("address", node, format!("{} isn't TCP", seen(text)), faults);
-                None
-            }
-            Ok(address) => Some(address),
-            Err(problem) => {
-                map.refuse("address", node, format!("{} {problem}", seen(text)), faults);
-                None
-            }
+        Ok(address) => Some(address),
+        Err(problem) => {
+            map.refuse("address", node, format!("{} {problem}", seen(text)), faults);
+            None
         }
-    })
+    }
 }
 
 fn read_batching(top: &Map<'_, '_>, faults: &mut Faults) -> Batching {

@@ -61,6 +61,8 @@ impl Config {
             listener_routes: self.listeners.iter().map(|listener| listener.route).collect(),
             host_id: host_id(),
             limits: self.limits,
+            admin_keys: self.admin_keys,
+            about: self.about.clone(),
         }
     }
 }

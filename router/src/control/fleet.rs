@@ -440,6 +440,8 @@ impl Fleet {
                 downs: watched.downs,
                 checks_ok: watched.checks_ok,
                 checks_failed: watched.checks_failed,
+                checks_failed_in_row: watched.health.failed_in_row(),
+                trouble: watched.trouble,
             })
             .collect()
     }

@@ -98,6 +98,8 @@ pub struct Health {
     recovered_at: Option<Duration>,
     /// Times it went down again within `STABLE`.
     relapses: u32,
+    /// Checks that failed since one passed.
+    failed_in_row: u32,
     random: u64,
 }
 
@@ -116,6 +118,7 @@ impl Health {
             was_half_open: false,
             recovered_at: None,
             relapses: 0,
+            failed_in_row: 0,
             random,
         }
     }
@@ -145,6 +148,11 @@ impl Health {
         self.relapses
     }
 
+    /// Checks that failed since one passed.
+    pub fn failed_in_row(&self) -> u32 {
+        self.failed_in_row
+    }
+
     /// When the next check is due; `None` while one is under way.
     pub fn next_check(&self) -> Option<Duration> {
         (!self.checking).then_some(self.next_check)
@@ -162,6 +170,7 @@ impl Health {
         if epoch != self.epoch {
             return Verdict::Same;
         }
+        self.failed_in_row = 0;
         match self.state {
             State::Down { successes } => self.passed_while_down(successes.saturating_add(1), now, settings),
             State::Starting => {
@@ -202,6 +211,7 @@ impl Health {
         if epoch != self.epoch {
             return Verdict::Same;
         }
+        self.failed_in_row = self.failed_in_row.saturating_add(1);
         match self.state {
             State::Up { failures } if failures + 1 < settings.failures => {
                 self.state = State::Up { failures: failures + 1 };
@@ -240,6 +250,7 @@ impl Health {
         self.epoch = self.epoch.wrapping_add(1);
         self.backoff = settings.probe_initial;
         self.relapses = 0;
+        self.failed_in_row = 0;
         self.down_until = now;
         self.next_check = now;
         self.state = match self.state {

@@ -14,7 +14,9 @@ use super::standing::PoolCount;
 use super::{DRAIN_GRACE, Done, Finished};
 use crate::config::{Changes, Config};
 use crate::messages::{FromShard, ToShard};
-use crate::metrics::{Folded, PoolFacts, ProcessFacts, ShardMetrics, StatsSummary, fold, render};
+use crate::metrics::{
+    Folded, Latencies, PoolFacts, ProcessFacts, ServerLists, ShardMetrics, StatsSummary, fold, render,
+};
 use crate::table::TablePool;
 use keyway_io_engine::mailbox::Sender;
 use std::sync::Arc;
@@ -42,6 +44,7 @@ pub(super) struct Control {
     file_is_good: bool,
     last_good_in_use: bool,
     next_snapshot: Duration,
+    latencies: Latencies,
     drain: Option<Drain>,
 }
 
@@ -88,6 +91,7 @@ impl Control {
             file_is_good: !last_good_in_use,
             last_good_in_use,
             next_snapshot: Duration::ZERO,
+            latencies: Latencies::default(),
             drain: None,
         }
     }
@@ -177,10 +181,15 @@ impl Control {
         }
     }
 
-    fn publish_stats(&self, now: Duration) {
+    fn publish_stats(&mut self, now: Duration) {
         let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let most = self.loaded.table.limits.clients_per_shard.saturating_mul(self.shards.len());
-        let summary = Arc::new(StatsSummary::new(&self.fold(), &self.facts(now), time.as_secs(), most));
+        let (folded, facts) = (self.fold(), self.facts(now));
+        self.latencies.update(&folded.total);
+        let shards = self.shards.len();
+        let lists =
+            ServerLists::new(&self.loaded.table, &facts.servers, &folded.total, shards, &self.latencies);
+        let summary = Arc::new(StatsSummary { lists, ..StatsSummary::new(&folded, &facts, time.as_secs(), most) });
         for shard in self.shards.iter().filter(|shard| !shard.drained) {
             shard.tell(ToShard::Stats(summary.clone()));
         }

@@ -8,6 +8,7 @@ mod fold;
 mod histogram;
 mod list;
 mod render;
+mod servers;
 mod shard;
 mod stats;
 
@@ -15,5 +16,6 @@ pub use fold::{Folded, ShardFold, fold};
 pub use histogram::{BUCKETS, Histogram, octave_bounds_ns};
 pub use list::{METRICS, Metric, MetricKind};
 pub use render::{AsyncLogFacts, PoolFacts, ProcessFacts, ServerFacts, render};
+pub use servers::{Latencies, SERVERS_LISTED, ServerLists};
 pub use shard::{CloseReason, CommandMetrics, ServerMetrics, ShardMetrics};
 pub use stats::{StatsSummary, VERSION_LINE, write_stats};

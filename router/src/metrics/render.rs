@@ -32,6 +32,10 @@ pub struct ServerFacts {
     pub checks_ok: u64,
     /// Health checks it failed.
     pub checks_failed: u64,
+    /// Those since one passed.
+    pub checks_failed_in_row: u32,
+    /// What took it out, when it is down.
+    pub trouble: Option<Trouble>,
 }
 
 /// What the control plane knows of one pool.

@@ -74,6 +74,12 @@ pub struct ServerMetrics {
     pub connects: u64,
     /// Connections lost or closed.
     pub disconnects: u64,
+    /// Requests queued for it and not sent; set when a snapshot is taken.
+    pub pending: u64,
+    /// Requests sent to it and not answered; set when a snapshot is taken.
+    pub in_flight: u64,
+    /// Failures since it replied last; set when a snapshot is taken.
+    pub failures_in_row: u64,
 }
 
 /// Everything one shard counts.
@@ -310,6 +316,9 @@ impl ServerMetrics {
         self.misses += other.misses;
         self.connects += other.connects;
         self.disconnects += other.disconnects;
+        self.pending += other.pending;
+        self.in_flight += other.in_flight;
+        self.failures_in_row += other.failures_in_row;
     }
 }
 

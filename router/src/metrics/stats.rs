@@ -4,7 +4,7 @@
 //! A shard can't wait for the others, so the control plane publishes the sum of all of them once a second and every
 //! shard answers from that. What only a cache has (items, evictions, memory limit) is 0.
 
-use super::{Folded, ProcessFacts};
+use super::{Folded, ProcessFacts, ServerLists};
 use keyway_policies::Failure;
 use keyway_protocol::Operation;
 use keyway_protocol::memcached::text::ReplyKind;
@@ -47,6 +47,8 @@ pub struct StatsSummary {
     pub servers: [u64; 3],
     /// Reloads tried, reloads that failed.
     pub reloads: [u64; 2],
+    /// What is said of each server.
+    pub lists: ServerLists,
 }
 
 impl StatsSummary {
@@ -82,6 +84,7 @@ impl StatsSummary {
             queue_full,
             servers: [facts.servers.len() as u64, down, facts.servers.iter().map(|server| server.downs).sum()],
             reloads: [facts.reloads_succeeded + facts.reloads_failed, facts.reloads_failed],
+            lists: ServerLists::default(),
         }
     }
 
@@ -97,12 +100,20 @@ impl StatsSummary {
 
 /// Writes the reply to `stats` with `arguments` (what follows the word on the line, without spaces around it).
 ///
-/// Bare `stats` and `stats settings` are answered with what there is; every other kind of statistics is one the router
-/// has none of, which memcached says with a lone END, and exporters expect just that.
+/// memcached's and mcrouter's kinds are answered with what there is. Every other kind is one the router has none of, which
+/// memcached says with a lone END, and exporters expect just that.
 pub fn write_stats(out: &mut Vec<u8>, arguments: &[u8], summary: &StatsSummary) {
     match arguments {
-        b"" => write_general(out, summary),
+        b"" | b"detailed" => write_general(out, summary),
+        b"all" => {
+            write_general(out, summary);
+            write_list(out, &summary.lists.servers);
+        }
+        b"count" => write_counts(out, summary),
+        b"servers" => write_list(out, &summary.lists.servers),
         b"settings" => write_settings(out, summary),
+        b"suspect_servers" => write_list(out, &summary.lists.suspects),
+        b"version" => line(out, "version", env!("CARGO_PKG_VERSION")),
         _ => {}
     }
     out.extend_from_slice(b"END\r\n");
@@ -170,6 +181,20 @@ fn write_commands(out: &mut Vec<u8>, summary: &StatsSummary) {
     line(out, "touch_misses", touch[1] + gat[1]);
 }
 
+/// mcrouter's names.
+fn write_counts(out: &mut Vec<u8>, summary: &StatsSummary) {
+    for operation in Operation::ALL {
+        let count = summary.requests_of(&[operation]);
+        if count > 0 {
+            line(out, format_args!("cmd_{}_count", operation.name()), count);
+        }
+    }
+}
+
+fn write_list(out: &mut Vec<u8>, list: &[(String, String)]) {
+    list.iter().for_each(|(name, said)| line(out, name, said));
+}
+
 fn write_settings(out: &mut Vec<u8>, summary: &StatsSummary) {
     line(out, "maxbytes", 0);
     line(out, "maxconns", summary.max_connections);
@@ -180,7 +205,7 @@ fn write_settings(out: &mut Vec<u8>, summary: &StatsSummary) {
     line(out, "binding_protocol", "ascii");
 }
 
-fn line(out: &mut Vec<u8>, name: &str, value: impl std::fmt::Display) {
+fn line(out: &mut Vec<u8>, name: impl std::fmt::Display, value: impl std::fmt::Display) {
     // Writing to a vector can't fail.
     let _ = write!(out, "STAT {name} {value}\r\n");
 }

@@ -39,6 +39,7 @@ impl Shard {
     /// Routes by `table` from now on. Requests in flight stay on the table they started with.
     pub(super) fn adopt_table(&mut self, table: Arc<Table>) {
         self.limits = table.limits;
+        self.admin_keys = table.admin_keys;
         for server in &table.servers {
             self.ensure_server(server.key, &table.pools[server.pool]);
         }
@@ -47,7 +48,7 @@ impl Shard {
         let servers = table.servers.len();
         let standings = vec![Standing::default(); servers];
         let route_states = table.routes.iter().map(|route| route.routes.states(self.random, table.host_id)).collect();
-        let state = TableState { health: vec![0; servers], standings, route_states, table, live: 0 };
+        let state = TableState { health: vec![0; servers], standings, route_states, table, live: 0, adopted_at: self.now };
         let previous = self.current;
         match self.tables.iter().position(Option::is_none) {
             Some(free) => {
@@ -223,6 +224,15 @@ impl Shard {
         self.metrics.slots = self.requests.len() as u64;
         self.metrics.engine = io.counters();
         self.collect_route_events();
+        for (server, metrics) in self.servers.iter().zip(&mut self.metrics.servers) {
+            let connections = server.as_ref().map_or(&[][..], |server| &self.connections[server.connections.clone()]);
+            let queued: usize = connections.iter().map(|connection| connection.fifo.len()).sum();
+            let unsent: usize = connections.iter().map(|connection| connection.unsent).sum();
+            metrics.pending = unsent as u64;
+            metrics.in_flight = queued.saturating_sub(unsent) as u64;
+            metrics.failures_in_row =
+                server.as_ref().map_or(0, |server| u64::from(server.record.failures_in_row()));
+        }
         let metrics = Box::new(self.metrics.clone());
         self.report(FromShard::Snapshot { shard: self.number, metrics });
     }

@@ -13,6 +13,7 @@
 //! Invariants: a reply goes only to the request at the head of the FIFO it arrived on; replies leave a session in request
 //! order; every list and buffer is bounded by `TableLimits`; after warm-up a request allocates nothing.
 
+mod admin;
 mod buffers;
 mod clients;
 mod control;
@@ -72,6 +73,8 @@ struct TableState {
     route_states: Vec<RouteStates>,
     /// Requests routed by it that are not answered.
     live: usize,
+    /// When it came.
+    adopted_at: Nanos,
 }
 
 /// One shard's core.
@@ -81,6 +84,10 @@ pub struct Shard {
     tables: Vec<Option<TableState>>,
     current: usize,
     limits: TableLimits,
+    /// Keys that begin with `admin::PREFIX` are the router's.
+    admin_keys: bool,
+    /// Answers made about the router itself in this turn.
+    admin_answers: usize,
 
     sessions: Slab<Session>,
     sessions_made: u32,
@@ -157,6 +164,8 @@ impl Shard {
             tables: Vec::new(),
             current: 0,
             limits,
+            admin_keys: false,
+            admin_answers: 0,
             sessions: Slab::new(),
             sessions_made: 0,
             requests: Slab::new(),
@@ -332,5 +341,6 @@ impl<I: Io> Handler<I> for Shard {
         self.flush_connections(io);
         self.flush_sessions(io);
         self.finish_drain(io);
+        self.admin_answers = 0;
     }
 }

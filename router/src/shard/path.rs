@@ -209,6 +209,9 @@ impl Shard {
     }
 
     fn begin(&mut self, id: RequestId, frame: Frame<'_>) {
+        if self.is_for_router(frame.key()) {
+            return self.answer_for_router(id, frame.key());
+        }
         let step = self.decide(id, Some(frame), |routes, plan, view, env, out| routes.begin(plan, view, env, out));
         let request = &mut self.requests[id];
         let operation = request.operation();

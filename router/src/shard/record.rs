@@ -30,6 +30,11 @@ impl Record {
         self.connects_failed_in_row = 0;
     }
 
+    /// Failures since it replied last, or was looked into.
+    pub(crate) fn failures_in_row(&self) -> u32 {
+        self.failures_in_row
+    }
+
     /// It failed `count` requests (a failed connect is one) at once, which is one failure in a row: all that were under way
     /// on a connection are lost with it. Says by which rule that was one too many.
     pub(crate) fn failed(&mut self, trouble: Trouble, count: u32, rules: &DownRules) -> Option<Suspicion> {

@@ -6,6 +6,7 @@
 //! Rules: no fixed sleeps and no fixed ports; whatever is waited for is asked for again until it is so or a deadline far
 //! beyond the normal has passed; what a test sends is compared with what memcached itself answers where that can be asked.
 
+mod admin;
 mod async_log;
 mod clients;
 mod examples;
