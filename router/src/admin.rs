@@ -126,7 +126,7 @@ impl Command {
             (Command::Route, [operation, key]) => {
                 self.explained(operation, key, view, |way| way.asked_now().collect::<Vec<_>>().join("\r\n"))
             }
-            (Command::RouteHandles, [operation, key]) => self.explained(operation, key, view, Way::as_handles),
+            (Command::RouteHandles, [operation, key]) => self.explained(operation, key, view, |way| way.as_handles()),
             (Command::PreprocessedConfig, []) => Ok(about.read.clone()),
             (Command::Verbosity, []) => Ok(log::max_level().as_str().to_lowercase()),
             (
@@ -161,8 +161,8 @@ impl Command {
         tell: impl FnOnce(Way<'_>) -> String,
     ) -> Result<String, String> {
         let known = Operation::from_name(operation).filter(|operation| goes_to_servers(*operation));
-        let operation = known
-            .ok_or_else(|| format!("{}: unknown request {}", self.name(), String::from_utf8_lossy(operation)))?;
+        let operation =
+            known.ok_or_else(|| format!("{}: unknown request {}", self.name(), String::from_utf8_lossy(operation)))?;
         if key.is_empty() {
             return Err(format!("{}: the key is empty", self.name()));
         }
@@ -315,13 +315,8 @@ mod tests {
         let mut table = table();
         let server = table.servers[0].clone();
         table.servers = (0..10_000).map(|_| server.clone()).collect();
-        let view = View {
-            table: &table,
-            route: 0,
-            health: HealthView(&[]),
-            at: ExplainAt::default(),
-            config_age_seconds: 0,
-        };
+        let view =
+            View { table: &table, route: 0, health: HealthView(&[]), at: ExplainAt::default(), config_age_seconds: 0 };
         let pools = answer(b"pools", &view);
         assert!(pools.len() <= MOST_BYTES && pools.ends_with(CUT.as_bytes()), "{}", pools.len());
     }

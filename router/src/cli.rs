@@ -3,6 +3,7 @@
 //! Owns the forms flags may take and what the program says before it serves. Never starts anything: `check` and
 //! `explain` are answered here, as text; to run is the caller's.
 
+mod migrate;
 mod replay;
 
 use crate::async_log::ReplayOptions;
@@ -155,6 +156,9 @@ struct Arguments {
     /// an older one isn't used, as 12h, 30m (default: 12h)
     #[argh(option, arg_name = "duration", from_str_fn(max_age_flag))]
     last_good_max_age: Option<Duration>,
+    /// parameters for the macros of an mcrouter file: name:value,name:value
+    #[argh(option, arg_name = "params", from_str_fn(params_flag))]
+    config_params: Option<ConfigParams>,
 
     /// print the version
     #[argh(switch)]
@@ -170,6 +174,8 @@ enum Verb {
     Check(CheckArguments),
     Explain(ExplainArguments),
     Replay(replay::ReplayArguments),
+    Import(migrate::ImportArguments),
+    MovedKeys(migrate::MovedKeysArguments),
 }
 
 /// Read a configuration and print every fault in it, or what it comes to.
@@ -206,8 +212,11 @@ struct ExplainArguments {
     key: Option<String>,
 }
 
+/// The value of --config-params.
+type ConfigParams = Vec<(String, String)>;
+
 /// Options that take a value: long names, with the short one where there is one.
-const OPTIONS: [(&str, Option<char>); 16] = [
+const OPTIONS: [(&str, Option<char>); 20] = [
     ("--router-config", Some('f')),
     ("--listen", Some('l')),
     ("--log-level", None),
@@ -224,6 +233,10 @@ const OPTIONS: [(&str, Option<char>); 16] = [
     ("--route", None),
     ("--to", None),
     ("--rate", None),
+    ("--config-params", None),
+    ("--from", None),
+    ("--keys", None),
+    ("--sample", None),
 ];
 
 /// `--flag=value`, `-n4` and `-n=4` to a flag and a value, which is all argh knows. Values are left alone.
@@ -271,6 +284,7 @@ fn invocation(arguments: Arguments) -> Invocation {
         queued_bytes: arguments.buffer_size,
         health_interval_ms: arguments.healthcheck_interval,
         dns_ttl_ms: arguments.dns_cache_ttl,
+        config_params: arguments.config_params.unwrap_or_default(),
     };
     if arguments.last_good_max_age.is_some() && arguments.last_good.is_none() {
         return refuse("--last-good-max-age has an effect with --last-good only".to_owned());
@@ -288,6 +302,8 @@ fn invocation(arguments: Arguments) -> Invocation {
         None => Invocation::Run(options(None)),
         Some(Verb::Replay(verb)) => Invocation::Replay(verb.options()),
         Some(Verb::Check(verb)) => check(&options(verb.router_config)),
+        Some(Verb::Import(verb)) => verb.answer(options(None).overrides),
+        Some(Verb::MovedKeys(verb)) => verb.answer(&options(None).overrides),
         Some(Verb::Explain(verb)) => {
             let question = Question { operation: verb.operation, key: verb.key, route: verb.route, down: verb.down };
             match options(verb.router_config).load() {
@@ -311,7 +327,7 @@ fn check(options: &RunOptions) -> Invocation {
 
 /// What a configuration comes to, in a few lines. Also worth logging at start.
 pub fn summary(file: &Path, config: &Config) -> String {
-    let mut text = format!("{}: ok\n", file.display());
+    let mut text = format!("{}: ok\n{}", file.display(), config.notes);
     for listener in &config.listeners {
         text += &format!("listener {} -> route {}\n", listener.address, config.routes[listener.route].name);
     }
@@ -368,6 +384,14 @@ fn metrics_flag(text: &str) -> Result<ListenAddress, String> {
 
 fn level_flag(text: &str) -> Result<LevelFilter, String> {
     text.parse().map_err(|_| format!("{text} is no level (allowed: off, error, warn, info, debug, trace)"))
+}
+
+fn params_flag(text: &str) -> Result<ConfigParams, String> {
+    let param = |param: &str| match param.split_once(':') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(format!("{param} is no parameter (allowed: name:value,name:value)")),
+    };
+    text.split(',').map(param).collect()
 }
 
 fn shards_flag(text: &str) -> Result<u64, String> {

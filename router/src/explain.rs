@@ -162,7 +162,8 @@ impl<'a> Way<'a> {
                 Some((at, server, pool)) => {
                     let before = self.table.servers[..at].iter().rev();
                     let id = before.take_while(|before| before.pool == server.pool).count();
-                    let sent = step.sent.as_ref().map_or(String::new(), |sent| format!("|sent={}", request_in_words(sent)));
+                    let sent =
+                        step.sent.as_ref().map_or(String::new(), |sent| format!("|sent={}", request_in_words(sent)));
                     writeln!(out, "{:indent$}{}{sent}{usage}", "", handle(server, pool, id))
                 }
                 None => writeln!(out, "{:indent$}{}{usage}", "", step.route),
@@ -191,12 +192,7 @@ fn request_in_words(sent: &Sent) -> String {
 
 /// A server as mcrouter names it in its trees. `id` is its place in the pool.
 pub fn handle(server: &TableServer, pool: &TablePool, id: usize) -> String {
-    format!(
-        "host|pool={}|id={id}|ap={}|timeout={}ms",
-        pool.name,
-        access_point(&server.host),
-        pool.timeout.as_millis()
-    )
+    format!("host|pool={}|id={id}|ap={}|timeout={}ms", pool.name, access_point(&server.host), pool.timeout.as_millis())
 }
 
 /// A server's address and what is spoken with it, as mcrouter writes it.

@@ -10,6 +10,7 @@ pub mod config;
 pub mod control;
 pub mod embedded;
 pub mod explain;
+pub mod import;
 pub mod messages;
 pub mod metrics;
 pub mod moved_keys;

@@ -710,6 +710,7 @@ fn flags_stand_over_the_file() {
         queued_bytes: Some(5000),
         health_interval_ms: Some(60),
         dns_ttl_ms: Some(70_000),
+        config_params: Vec::new(),
     };
     let yaml = FULL.replace("  local: AllFastest", "  main: AllFastest").replace("route: local", "route: main");
     let config = Config::parse(yaml.as_bytes(), "f.yaml", &overrides).expect("good");

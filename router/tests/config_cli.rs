@@ -57,22 +57,31 @@ fn flags_have_gomcrouters_forms() {
         queued_bytes: Some(1_048_576),
         health_interval_ms: Some(10_000),
         dns_ttl_ms: Some(30_000),
+        config_params: vec![("a".to_owned(), "1".to_owned()), ("b".to_owned(), "x:y".to_owned())],
     };
     let check = |line: &str| {
         let options = run(&line.split(' ').collect::<Vec<_>>());
         assert_eq!(options.overrides, all, "{line}");
         assert_eq!((options.file.as_path(), options.log_level), (Path::new("r.yaml"), LevelFilter::Debug), "{line}");
     };
-    check("-f r.yaml -l tcp://:8080 --log-level debug -n 4 -C 2 -r 1000 -b 1048576 -H 10s -t 30s -L :9090");
-    check("-fr.yaml -ltcp://:8080 --log-level=debug -n4 -C2 -r1000 -b1048576 -H10s -t30s -L:9090");
-    check("-f=r.yaml -l=tcp://:8080 --log-level=DEBUG -n=4 -C=2 -r=1000 -b=1048576 -H=10s -t=30s -L=:9090");
+    check(
+        "-f r.yaml -l tcp://:8080 --log-level debug -n 4 -C 2 -r 1000 -b 1048576 -H 10s -t 30s -L :9090 --config-params a:1,b:x:y",
+    );
+    check(
+        "-fr.yaml -ltcp://:8080 --log-level=debug -n4 -C2 -r1000 -b1048576 -H10s -t30s -L:9090 --config-params=a:1,b:x:y",
+    );
+    check(
+        "-f=r.yaml -l=tcp://:8080 --log-level=DEBUG -n=4 -C=2 -r=1000 -b=1048576 -H=10s -t=30s -L=:9090 --config-params=a:1,b:x:y",
+    );
     check(
         "--router-config r.yaml --listen tcp://:8080 --log-level debug --server-event-loops 4 --upstream-connections 2 \
-         --timeout-ms 1000 --buffer-size 1048576 --healthcheck-interval 10s --dns-cache-ttl 30s --metrics-listen-addr :9090",
+         --timeout-ms 1000 --buffer-size 1048576 --healthcheck-interval 10s --dns-cache-ttl 30s --metrics-listen-addr :9090 \
+         --config-params a:1,b:x:y",
     );
     check(
         "--router-config=r.yaml --listen=tcp://:8080 --log-level=debug --server-event-loops=4 --upstream-connections=2 \
-         --timeout-ms=1000 --buffer-size=1048576 --healthcheck-interval=10s --dns-cache-ttl=30s --metrics-listen-addr=:9090",
+         --timeout-ms=1000 --buffer-size=1048576 --healthcheck-interval=10s --dns-cache-ttl=30s --metrics-listen-addr=:9090 \
+         --config-params=a:1,b:x:y",
     );
     let none = run(&[]);
     assert_eq!((none.overrides, none.log_level, none.file_was_named), (Overrides::default(), LevelFilter::Info, false));

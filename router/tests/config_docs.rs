@@ -107,7 +107,7 @@ fn every_flag_is_in_the_docs_and_every_flag_in_the_docs_exists() {
         words.filter(|word| word.len() > 3 && word.starts_with("--")).map(str::to_owned).collect()
     };
     let mut wanted = flags(help.out.split("Options:").nth(1).expect("help lists options"));
-    for verb in ["check", "explain", "replay"] {
+    for verb in ["check", "explain", "replay", "import", "moved-keys"] {
         let Invocation::Exit(help) = cli::read([verb.into(), "--help".into()]) else { panic!("help is text") };
         wanted.extend(flags(&help.out));
     }

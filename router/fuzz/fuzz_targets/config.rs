@@ -1,13 +1,30 @@
-//! Any bytes as a configuration: no panic, faults with places in the file, and a table for whatever is accepted.
+//! Any bytes as a configuration, of ours or of another router: no panic, faults with places in the file, a table for
+//! whatever is accepted, and printed YAML that is taken again.
 
 #![no_main]
 
 use keyway::config::{Config, MAX_FAULTS, Overrides, Place};
+use keyway::import::{Source, import};
 use keyway::table::ServerKey;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    match Config::parse(bytes, "fuzz.yaml", &Overrides::default()) {
+    // As YAML or what it looks like, as JSON with macros, and as every other router's.
+    for file in ["fuzz.yaml", "fuzz.json"] {
+        read(bytes, file);
+    }
+    for source in Source::ALL {
+        if let Ok(imported) = import(bytes, "fuzz.yaml", Some(source), &Overrides::default())
+            && imported.refused.is_none()
+        {
+            let printed = Config::parse(imported.yaml.as_bytes(), "fuzz.yaml", &Overrides::default());
+            assert!(printed.is_ok(), "{printed:?}\n{}", imported.yaml);
+        }
+    }
+});
+
+fn read(bytes: &[u8], file: &str) {
+    match Config::parse(bytes, file, &Overrides::default()) {
         Ok(config) => {
             let mut next = 0;
             let table = config.table(1, &mut |_| {
@@ -33,7 +50,7 @@ fuzz_target!(|bytes: &[u8]| {
                     assert!((1..=lines).contains(&position.line) && position.column >= 1, "{errors}");
                 }
             }
-            assert!(errors.to_string().starts_with("fuzz.yaml"));
+            assert!(errors.to_string().starts_with(file));
         }
     }
-});
+}

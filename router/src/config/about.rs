@@ -9,7 +9,7 @@ use md5::{Digest, Md5};
 use std::fmt::Write as _;
 
 /// Most bytes kept of the configuration as it was read; what is longer ends there.
-pub const READ_BYTES: usize = 256 * 1024;
+pub(super) const READ_BYTES: usize = 256 * 1024;
 
 /// What there is to say of a configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -208,7 +208,8 @@ mod tests {
     #[test]
     fn what_was_read_is_bounded() {
         let servers: Vec<String> = (0..900).map(|at| format!("'{}:{}'", "host".repeat(60), at + 1)).collect();
-        let yaml = format!("pools: {{p: {{servers: &s [{0}]}}, q: {{servers: *s}}}}\nroute: PoolRoute|p", servers.join(","));
+        let yaml =
+            format!("pools: {{p: {{servers: &s [{0}]}}, q: {{servers: *s}}}}\nroute: PoolRoute|p", servers.join(","));
         let about = about(&yaml, &Overrides::default());
         assert!(about.read.len() > READ_BYTES && about.read.len() < READ_BYTES + 64, "{}", about.read.len());
         assert!(about.read.ends_with("\n... cut here\n"));

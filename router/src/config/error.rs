@@ -92,7 +92,7 @@ impl std::error::Error for ConfigErrors {}
 
 /// Where a node is in the file, in words: a linked list on the stack, spelled out only for a fault.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Path<'a> {
+pub(crate) enum Path<'a> {
     /// The file's top.
     Top,
     /// The value of a key.
@@ -114,29 +114,29 @@ impl fmt::Display for Path<'_> {
 
 /// Collects faults.
 #[derive(Debug, Default)]
-pub(super) struct Faults {
+pub(crate) struct Faults {
     faults: Vec<Fault>,
     more: usize,
 }
 
 impl Faults {
     /// Notes one fault at a place of the file.
-    pub(super) fn at(&mut self, position: Position, path: impl fmt::Display, problem: String, allowed: String) {
+    pub(crate) fn at(&mut self, position: Position, path: impl fmt::Display, problem: String, allowed: String) {
         self.push(Fault { place: Place::At(position), path: path.to_string(), problem, allowed });
     }
 
     /// Notes one fault of a flag.
-    pub(super) fn flag(&mut self, flag: &'static str, problem: String, allowed: String) {
+    pub(crate) fn flag(&mut self, flag: &'static str, problem: String, allowed: String) {
         self.push(Fault { place: Place::Flag(flag), path: String::new(), problem, allowed });
     }
 
     /// True when nothing was noted.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.faults.is_empty()
     }
 
     /// The faults in the order of the file; `None` when there are none.
-    pub(super) fn into_errors(mut self, file: &str) -> Option<ConfigErrors> {
+    pub(crate) fn into_errors(mut self, file: &str) -> Option<ConfigErrors> {
         if self.faults.is_empty() {
             return None;
         }
@@ -158,7 +158,7 @@ impl Faults {
 }
 
 /// A seen text as an error shows it: quoted, without control characters, not too long.
-pub(super) fn seen(text: &str) -> String {
+pub(crate) fn seen(text: &str) -> String {
     format!("`{}`", plain(text))
 }
 
@@ -173,7 +173,7 @@ fn plain(text: &str) -> String {
 }
 
 /// `, did you mean ...?` when one of `known` is near `given`, else nothing.
-pub(super) fn did_you_mean<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+pub(crate) fn did_you_mean<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     // Long texts are no typing mistakes, and the distance is quadratic.
     if given.len() > 64 {
         return String::new();

@@ -13,7 +13,7 @@ use keyway_policies::hash::{
 use keyway_policies::{Distribution, HashTag, Member, PlacementSpec, Weight};
 
 /// Largest whole weight.
-const MAX_WEIGHT: f64 = 1000.0;
+const MAX_WEIGHT: f64 = 1_000_000.0;
 
 /// How keys are placed, without the members.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -329,9 +329,11 @@ fn weight_of(node: &Node, rule: WeightRule, path: &Path<'_>, faults: &mut Faults
     };
     let weight = number.filter(|number| *number <= MAX_WEIGHT).and_then(Weight::new);
     let (is_good, allowed) = match rule {
-        WeightRule::Whole | WeightRule::Unused => (weight.is_some_and(|weight| weight.whole().is_some()), "1 to 1000"),
+        WeightRule::Whole | WeightRule::Unused => {
+            (weight.is_some_and(|weight| weight.whole().is_some()), "1 to 1000000")
+        }
         WeightRule::Fraction => (weight.is_some_and(|weight| weight.as_f64() <= 1.0), "0 to 1"),
-        WeightRule::Positive => (weight.is_some(), "0 to 1000"),
+        WeightRule::Positive => (weight.is_some(), "0 to 1000000"),
     };
     if is_good {
         return weight;

@@ -170,6 +170,7 @@ pub(super) const TYPE: Key = shape("type", "word", "the route's type", Default::
 pub(super) const SERVER_FORMS: &str = "host:port, [v6]:port, unix:/path, embedded:name";
 pub(super) const LISTEN_FORMS: &str = "tcp://ip:port, tcp://[v6]:port, tcp://:port for all addresses, unix:///path";
 pub(super) const NAME_FORM: &str = "1 to 64 letters, digits, `_`, `-`, `.`";
+pub(super) const SERVER_NAME_FORM: &str = "1 to 255 visible ASCII characters";
 pub(super) const ROUTE_FORMS: &str = "an object with `type`, `Type|argument`, or a name";
 
 /// The number `shards` takes beside `auto`.
@@ -339,14 +340,14 @@ pub static SERVER: Section = Section {
         shape(
             "name",
             "name",
-            NAME_FORM,
+            SERVER_NAME_FORM,
             Default::Said("its address"),
             "What stands for it in the hash, so that it can move without moving keys. Needs a hash that goes by names.",
         ),
         shape(
             "weight",
             "number",
-            "1 to 1000; 0 to 1 with weighted_ch3; 0 to 1000 with weighted_rendezvous",
+            "1 to 1000000; 0 to 1 with weighted_ch3; 0 to 1000000 with weighted_rendezvous",
             Default::Number(1),
             "Its share of the keys. Needs a hash that has weights.",
         ),

@@ -10,19 +10,22 @@ mod address;
 mod async_log;
 mod diff;
 mod ejection;
-mod error;
+pub(crate) mod error;
 mod hash;
 mod inherit;
-mod json;
+pub(crate) mod json;
 pub mod keys;
+mod macros;
+pub(crate) mod mcrouter;
 mod memory;
+mod note;
 mod overrides;
 mod pools;
 mod reader;
 mod reload;
 mod routes;
 mod table;
-mod tree;
+pub(crate) mod tree;
 
 pub use about::About;
 pub use address::{ListenAddress, ServerAddress};
@@ -32,6 +35,7 @@ pub use error::{ConfigErrors, Fault, MAX_FAULTS, Place, Position};
 pub use hash::Hash;
 pub use json::quoted;
 pub use memory::MemoryBound;
+pub use note::{Note, Notes};
 pub use overrides::Overrides;
 pub use pools::{ConnectionSettings, MAX_POOLS, ORDERED_POOL, Pool, Server};
 pub use reload::{ReloadSettings, WatchMode};
@@ -90,6 +94,8 @@ pub struct Config {
     pub admin_keys: bool,
     /// Where it came from, as people are told.
     pub about: Arc<About>,
+    /// What of an mcrouter file isn't carried over; empty for a file of ours.
+    pub notes: Notes,
 }
 
 /// Where clients come in.
@@ -134,11 +140,12 @@ pub struct Health {
 impl Config {
     /// Reads a configuration file.
     pub fn load(path: &std::path::Path, overrides: &Overrides) -> Result<Config, ConfigErrors> {
-        let file = path.display().to_string();
-        match read_file(path) {
-            Ok(bytes) => Config::parse(&bytes, &file, overrides),
-            Err(problem) => Err(ConfigErrors::whole_file(&file, problem)),
-        }
+        Config::parse(&Config::read_file(path)?, &path.display().to_string(), overrides)
+    }
+
+    /// The bytes of a file, or one more than a configuration may have.
+    pub(crate) fn read_file(path: &std::path::Path) -> Result<Vec<u8>, ConfigErrors> {
+        read_file(path).map_err(|problem| ConfigErrors::whole_file(&path.display().to_string(), problem))
     }
 
     /// Reads a configuration from the bytes of a file; `file` is its name in errors.
@@ -147,12 +154,13 @@ impl Config {
             return Err(ConfigErrors::whole_file(file, format!("larger than {MAX_FILE_BYTES} bytes")));
         }
         let mut faults = Faults::default();
+        let mut notes = Notes::of(file);
         let config = match std::str::from_utf8(bytes) {
-            Ok(text) => match tree::parse(text, &mut faults) {
+            Ok(text) => match Config::tree(text, file, overrides, &mut notes, &mut faults) {
                 Some(top) if !top.is_null() => {
                     let config = read(&top, overrides, &mut faults);
                     let about = Arc::new(About::of(file, bytes, &top, &config));
-                    Some(Config { about, ..config })
+                    Some(Config { about, notes, ..config })
                 }
                 Some(_) | None if faults.is_empty() => {
                     let problem = "holds no configuration; it needs at least a pool and a route".to_owned();
@@ -171,6 +179,29 @@ impl Config {
             (Some(errors), _) => Err(errors),
             (None, None) => Err(ConfigErrors::whole_file(file, "holds no configuration".to_owned())),
         }
+    }
+
+    /// Reads a configuration from a tree; errors name places of `file`, which it was made from.
+    pub(crate) fn from_tree(top: &Node, file: &str, overrides: &Overrides) -> Result<Config, ConfigErrors> {
+        let mut faults = Faults::default();
+        let config = read(top, overrides, &mut faults);
+        faults.into_errors(file).map_or(Ok(config), Err)
+    }
+
+    /// The tree of a file: of YAML as it is, of JSON with mcrouter's macros expanded and its pools in our words.
+    pub(crate) fn tree(
+        text: &str,
+        file: &str,
+        overrides: &Overrides,
+        notes: &mut Notes,
+        faults: &mut Faults,
+    ) -> Option<Node> {
+        if !json::is_json(file, text) {
+            return tree::parse(text, faults);
+        }
+        let top = json::parse(text, faults)?;
+        let top = macros::expand(top, &overrides.config_params, faults)?;
+        Some(mcrouter::translate(top, notes, faults))
     }
 }
 
@@ -223,6 +254,7 @@ fn read(top: &Node, overrides: &Overrides, faults: &mut Faults) -> Config {
         async_log: async_log::read(&top, faults),
         admin_keys,
         about: Arc::default(),
+        notes: Notes::default(),
     }
 }
 

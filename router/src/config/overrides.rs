@@ -21,4 +21,6 @@ pub struct Overrides {
     pub health_interval_ms: Option<u64>,
     /// `-t`: how long a resolved name is used.
     pub dns_ttl_ms: Option<u64>,
+    /// `--config-params`: parameters for the macros of an mcrouter file, by name.
+    pub config_params: Vec<(String, String)>,
 }

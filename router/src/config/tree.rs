@@ -14,19 +14,20 @@ pub const MAX_FILE_BYTES: usize = 1 << 20;
 /// Deepest nesting of maps and lists.
 pub const MAX_DEPTH: usize = 48;
 /// Bound on the tree with all aliases expanded: each node costs `NODE_COST` and the bytes of its text.
-pub(super) const MAX_TREE_BYTES: usize = 16 << 20;
-const NODE_COST: usize = 64;
+pub(crate) const MAX_TREE_BYTES: usize = 16 << 20;
+/// What a node costs beside its text.
+pub(crate) const NODE_COST: usize = 64;
 
 /// A value and where it begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Node {
-    pub(super) position: Position,
-    pub(super) value: Value,
+pub(crate) struct Node {
+    pub(crate) position: Position,
+    pub(crate) value: Value,
 }
 
 /// The shapes of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Value {
+pub(crate) enum Value {
     /// One text. `plain` when it stood there without quotes: only then it can be a number or nothing.
     Scalar { text: String, plain: bool },
     /// A list.
@@ -37,15 +38,15 @@ pub(super) enum Value {
 
 /// A key with its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
-    pub(super) key: String,
-    pub(super) position: Position,
-    pub(super) value: Node,
+pub(crate) struct Entry {
+    pub(crate) key: String,
+    pub(crate) position: Position,
+    pub(crate) value: Node,
 }
 
 impl Node {
     /// True for an empty value, `~` and `null`.
-    pub(super) fn is_null(&self) -> bool {
+    pub(crate) fn is_null(&self) -> bool {
         match &self.value {
             Value::Scalar { text, plain } => *plain && matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"),
             Value::List(_) | Value::Map(_) => false,
@@ -53,7 +54,7 @@ impl Node {
     }
 
     /// The text of a scalar that isn't null.
-    pub(super) fn text(&self) -> Option<&str> {
+    pub(crate) fn text(&self) -> Option<&str> {
         match &self.value {
             Value::Scalar { text, .. } if !self.is_null() => Some(text),
             Value::Scalar { .. } | Value::List(_) | Value::Map(_) => None,
@@ -61,7 +62,7 @@ impl Node {
     }
 
     /// What stands here, for an error.
-    pub(super) fn seen(&self) -> String {
+    pub(crate) fn seen(&self) -> String {
         match &self.value {
             Value::Scalar { .. } if self.is_null() => "nothing".to_owned(),
             Value::Scalar { text, .. } => seen(text),
@@ -71,7 +72,7 @@ impl Node {
     }
 
     /// The scalar's type and value as YAML has them.
-    pub(super) fn typed(&self) -> serde_yaml::Value {
+    pub(crate) fn typed(&self) -> serde_yaml::Value {
         match &self.value {
             // No number is longer than this; everything else is text anyway.
             Value::Scalar { text, plain: true } if text.len() <= 40 => {
@@ -85,7 +86,7 @@ impl Node {
 
 /// Reads one YAML document. `None` when there is none, or when faults were noted that leave nothing to go on with;
 /// with duplicate keys alone the tree is there too (the first of them counts), so that other faults are found as well.
-pub(super) fn parse(text: &str, faults: &mut Faults) -> Option<Node> {
+pub(crate) fn parse(text: &str, faults: &mut Faults) -> Option<Node> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if let Some(position) = forbidden_character(text) {
         faults.at(position, "", "a control character, which YAML doesn't allow".to_owned(), String::new());
@@ -106,7 +107,7 @@ pub(super) fn parse(text: &str, faults: &mut Faults) -> Option<Node> {
 }
 
 /// The place of byte `offset` of `bytes` (which is valid UTF-8 up to there).
-pub(super) fn position_of_byte(bytes: &[u8], offset: usize) -> Position {
+pub(crate) fn position_of_byte(bytes: &[u8], offset: usize) -> Position {
     let before = String::from_utf8_lossy(&bytes[..offset.min(bytes.len())]);
     let line_start = before.rfind('\n').map_or(0, |at| at + 1);
     Position { line: before.matches('\n').count() + 1, column: before[line_start..].chars().count() + 1 }
@@ -218,7 +219,7 @@ impl<'f> Builder<'f> {
                 Value::List(_) | Value::Map(_) => self.spent - spent_before,
             };
             self.spend(cost, node.position)?;
-            let depth = depth(&node);
+            let depth = Size::of(&node.value).depth;
             self.anchors.insert(anchor, Anchored { node: node.clone(), cost, depth });
         }
         self.place(node);
@@ -328,12 +329,32 @@ impl fmt::Display for OpenPath<'_> {
     }
 }
 
-/// Levels of maps and lists. Recursion is bounded by `MAX_DEPTH`, which every node was held to when it was opened.
-fn depth(node: &Node) -> usize {
-    match &node.value {
-        Value::Scalar { .. } => 0,
-        Value::List(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
-        Value::Map(entries) => 1 + entries.iter().map(|entry| depth(&entry.value)).max().unwrap_or(0),
+/// What a value takes.
+#[derive(Clone, Copy)]
+pub(crate) struct Size {
+    /// Each node costs `NODE_COST` and the bytes of its text.
+    pub(crate) bytes: usize,
+    /// Levels of maps and lists.
+    pub(crate) depth: usize,
+}
+
+impl Size {
+    /// Recursion is bounded, as whoever makes trees bounds their depth.
+    pub(crate) fn of(value: &Value) -> Size {
+        let sum = |own: usize, parts: &mut dyn Iterator<Item = Size>| {
+            parts.fold(Size { bytes: NODE_COST + own, depth: 1 }, |sum, part| Size {
+                bytes: sum.bytes + part.bytes,
+                depth: sum.depth.max(1 + part.depth),
+            })
+        };
+        match value {
+            Value::Scalar { text, .. } => Size { bytes: NODE_COST + text.len(), depth: 0 },
+            Value::List(items) => sum(0, &mut items.iter().map(|item| Size::of(&item.value))),
+            Value::Map(entries) => {
+                let keys = entries.iter().map(|entry| NODE_COST + entry.key.len()).sum();
+                sum(keys, &mut entries.iter().map(|entry| Size::of(&entry.value.value)))
+            }
+        }
     }
 }
 

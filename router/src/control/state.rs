@@ -187,8 +187,7 @@ impl Control {
         let (folded, facts) = (self.fold(), self.facts(now));
         self.latencies.update(&folded.total);
         let shards = self.shards.len();
-        let lists =
-            ServerLists::new(&self.loaded.table, &facts.servers, &folded.total, shards, &self.latencies);
+        let lists = ServerLists::new(&self.loaded.table, &facts.servers, &folded.total, shards, &self.latencies);
         let summary = Arc::new(StatsSummary { lists, ..StatsSummary::new(&folded, &facts, time.as_secs(), most) });
         for shard in self.shards.iter().filter(|shard| !shard.drained) {
             shard.tell(ToShard::Stats(summary.clone()));

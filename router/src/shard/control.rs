@@ -48,7 +48,8 @@ impl Shard {
         let servers = table.servers.len();
         let standings = vec![Standing::default(); servers];
         let route_states = table.routes.iter().map(|route| route.routes.states(self.random, table.host_id)).collect();
-        let state = TableState { health: vec![0; servers], standings, route_states, table, live: 0, adopted_at: self.now };
+        let state =
+            TableState { health: vec![0; servers], standings, route_states, table, live: 0, adopted_at: self.now };
         let previous = self.current;
         match self.tables.iter().position(Option::is_none) {
             Some(free) => {
@@ -230,8 +231,7 @@ impl Shard {
             let unsent: usize = connections.iter().map(|connection| connection.unsent).sum();
             metrics.pending = unsent as u64;
             metrics.in_flight = queued.saturating_sub(unsent) as u64;
-            metrics.failures_in_row =
-                server.as_ref().map_or(0, |server| u64::from(server.record.failures_in_row()));
+            metrics.failures_in_row = server.as_ref().map_or(0, |server| u64::from(server.record.failures_in_row()));
         }
         let metrics = Box::new(self.metrics.clone());
         self.report(FromShard::Snapshot { shard: self.number, metrics });

@@ -60,7 +60,9 @@ fn such_keys_are_answered_among_others_and_never_reach_a_server() {
     let replies: Vec<Vec<u8>> = (0..3).map(|_| client.reply()).collect();
     assert_eq!(replies[1], format!("{item}END\r\n").into_bytes());
     assert_eq!((&replies[0], &replies[2]), (&b"VALUE k 0 1\r\nv\r\nEND\r\n".to_vec(), &replies[0]));
-    for request in ["set __mcrouter__.version 0 0 1\r\nv\r\n", "delete __mcrouter__.version\r\n", "gat 0 __mcrouter__.x\r\n"] {
+    for request in
+        ["set __mcrouter__.version 0 0 1\r\nv\r\n", "delete __mcrouter__.version\r\n", "gat 0 __mcrouter__.x\r\n"]
+    {
         let refused = client.ask(request);
         assert!(refused.starts_with("CLIENT_ERROR keyway: keys beginning with __mcrouter__. "), "{request}: {refused}");
     }

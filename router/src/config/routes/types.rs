@@ -3,7 +3,8 @@
 use super::super::keys::Section;
 use super::super::reader::Map;
 use super::{
-    Reader, Route, basic, changing, choosing, copies, failover, hash, levels, limiting, orders, replicated, replies, root,
+    Reader, Route, basic, changing, choosing, copies, failover, hash, levels, limiting, orders, replicated, replies,
+    root,
 };
 
 /// One route, as configurations write it.
