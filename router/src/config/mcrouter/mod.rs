@@ -59,9 +59,6 @@ pub(crate) fn translate(top: Node, notes: &mut Notes, faults: &mut Faults) -> No
     let mut lifted = Lifted { known: pools.iter().map(|pool| pool.key.clone()).collect(), pools, faults };
     for entry in rest.iter_mut().filter(|entry| ROUTE_KEYS.contains(&entry.key.as_str())) {
         lifted.lift(&mut entry.value);
-        if entry.key == "routes" {
-            prefixes_as_list(&mut entry.value);
-        }
     }
     let mut pools = lifted.pools;
     if pools.len() > MAX_POOLS {
@@ -202,22 +199,6 @@ impl Lifted<'_> {
         }
         Some(name)
     }
-}
-
-/// `{"/a/b/": route}`, which is mcrouter's short form of a list: a map of `routes` is ours, of name to route.
-fn prefixes_as_list(routes: &mut Node) {
-    let Value::Map(entries) = &mut routes.value else { return };
-    if entries.is_empty() || !entries.iter().all(|entry| entry.key.starts_with('/')) {
-        return;
-    }
-    let items = std::mem::take(entries).into_iter().map(|entry| {
-        let position = entry.position;
-        let alias = Node { position, value: Value::Scalar { text: entry.key, plain: false } };
-        let aliases = Node { position, value: Value::List(vec![alias]) };
-        let part = |key: &str, value: Node| Entry { key: key.to_owned(), position, value };
-        Node { position, value: Value::Map(vec![part("aliases", aliases), part("route", entry.value)]) }
-    });
-    routes.value = Value::List(items.collect());
 }
 
 /// Gives pools names we take; the old ones and the new ones.
