@@ -227,7 +227,7 @@ fn buckets_ascend_and_end_with_the_count() {
 
 #[test]
 fn servers_of_other_generations_are_left_out() {
-    let text = render(&fold(&[busy_shard(1)]), &ProcessFacts { servers: Vec::new(), ..facts() });
+    let text = render(&fold(&[busy_shard(1)]), &ProcessFacts { servers: Vec::new(), async_log: Vec::new(), ..facts() });
     assert!(!text.contains("server="), "{text}");
 }
 

@@ -300,6 +300,8 @@ impl ReplyParser {
             if !line.starts_with(hit) {
                 return match line {
                     b"EN" => whole(ReplyKind::End, consumed),
+                    // Newer servers name the key that they don't have.
+                    _ if line.starts_with(b"EN k") => whole(ReplyKind::End, consumed),
                     _ => error_line(line).map_or(ReplyParsed::Misaligned, |kind| whole(kind, consumed)),
                 };
             }
