@@ -351,6 +351,7 @@ fn naive_reply(expect: Expect, input: &[u8]) -> Option<ReplyEvent> {
             }
             naive_value(with_cas, line, input)
         }
+        Expect::Meta | Expect::Peek => unreachable!("no operation of the text protocol calls for it"),
         Expect::Stats => match text.as_str() {
             "END" | "RESET" => is_line(ReplyKind::Stats),
             "OK" => is_line(ReplyKind::Ok),
@@ -472,6 +473,7 @@ fn reply(random: &mut Random, operation: Operation) -> Vec<u8> {
             }
             out.extend(if random.chance(20) { b"SERVER_ERROR x\r\n".as_slice() } else { b"END\r\n" });
         }
+        Expect::Meta | Expect::Peek => unreachable!("no operation of the text protocol calls for it"),
         Expect::Stats => {
             for at in 0..random.below(4) {
                 out.extend(format!("STAT name{at} {}\r\n", random.below(1000)).as_bytes());

@@ -39,6 +39,25 @@ fn check(expects: &[Expect], input: impl AsRef<[u8]>, expected: &str) {
 }
 
 #[test]
+fn meta_gets() {
+    const META: Expect = Expect::Meta;
+    check(&[META], "VA 1 kk f0 t-1 c7\r\na\r\n", "k=a#7.");
+    check(
+        &[META, META],
+        "VA 3 kkey f9 t60 c18446744073709551615 W\r\nE\r\n\r\nEN\r\n",
+        "key=E\\r\\n#18446744073709551615. end",
+    );
+    check(&[META, GET], "EN kk\r\nEND\r\n", "end end");
+    check(&[META], "SERVER_ERROR busy\r\n", "server_error");
+    check(&[META], "ERROR\r\n", "error");
+    // Not what was asked for: a part is missing, or it is another dialect's reply.
+    for bad in ["VA 1 kk f0 c7\r\na\r\n", "VA 1 f0 t1 c7\r\na\r\n", "VA x kk f0 t1 c7\r\n", "END\r\n", "HD\r\n", "EN\n"]
+    {
+        check(&[META], bad, "misaligned");
+    }
+}
+
+#[test]
 fn values() {
     check(&[GET], "END\r\n", "end");
     check(&[GET], "VALUE k 0 1\r\na\r\nEND\r\n", "k=a.");

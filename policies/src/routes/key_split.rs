@@ -56,10 +56,10 @@ impl Policy for KeySplit {
         }
         let own = self.own(run);
         match run.operation(seat.variant) {
-            Operation::Get if self.first_hit => self.to_all(run, seat, own, Wanted::FirstHit),
-            Operation::Delete if self.delete_sync => self.to_all(run, seat, own, Wanted::Worst),
-            Operation::Delete => self.to_own_and_others(run, seat, own),
-            Operation::Set if self.all_sync => self.to_own_and_others(run, seat, own),
+            Operation::Get if self.first_hit => self.send_to_all(run, seat, own, Wanted::FirstHit),
+            Operation::Delete if self.delete_sync => self.send_to_all(run, seat, own, Wanted::Worst),
+            Operation::Delete => self.send_to_own_and_others(run, seat, own),
+            Operation::Set if self.all_sync => self.send_to_own_and_others(run, seat, own),
             _ => match copy_of(run, seat.variant, own) {
                 Ok(variant) => run.pass(seat.with_variant(variant), 0),
                 Err(reply) => Started::Unusable(reply),
@@ -86,13 +86,13 @@ impl KeySplit {
         (run.host_id() % u64::from(self.replicas)) as usize
     }
 
-    fn to_all(&self, run: &mut Run<'_>, seat: Seat, own: usize, wanted: Wanted) -> Started {
+    fn send_to_all(&self, run: &mut Run<'_>, seat: Seat, own: usize, wanted: Wanted) -> Started {
         let replicas = usize::from(self.replicas);
         copies::start(run, seat, replicas, wanted, |run, copy| copy_of(run, seat.variant, (own + copy) % replicas))
     }
 
     /// The own copy answers; nobody waits for the others.
-    fn to_own_and_others(&self, run: &mut Run<'_>, seat: Seat, own: usize) -> Started {
+    fn send_to_own_and_others(&self, run: &mut Run<'_>, seat: Seat, own: usize) -> Started {
         let started = match copy_of(run, seat.variant, own) {
             Ok(variant) => run.pass(seat.with_variant(variant), 0),
             Err(reply) => return Started::Unusable(reply),

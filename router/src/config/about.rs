@@ -173,7 +173,7 @@ fn child<'n>(node: &'n Node, section: &Section, name: &str) -> Option<&'n Node> 
     entry(node, |key| section.key_of(key).is_some_and(|key| key.name == name))
 }
 
-fn entry<'n>(node: &'n Node, is_it: impl Fn(&str) -> bool) -> Option<&'n Node> {
+fn entry(node: &Node, is_it: impl Fn(&str) -> bool) -> Option<&Node> {
     let Value::Map(entries) = &node.value else { return None };
     entries.iter().find(|entry| is_it(&entry.key)).map(|entry| &entry.value)
 }

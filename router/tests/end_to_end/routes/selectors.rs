@@ -220,10 +220,12 @@ fn rates_run_out() {
 fn outstanding_requests_wait_for_a_slot() {
     let a = Memcached::start();
     a.client().set("k", "x");
-    let keyway = Keyway::start(&file(
-        &[&a],
-        "route: {type: OutstandingLimitRoute, max_outstanding: 2, max_waiting: 3, max_wait_ms: 20000, target: PoolRoute|a}",
-    ));
+    // A timeout far beyond what the test takes: the server is to be slow, not lost.
+    let keyway = Keyway::start(&full_file(&format!(
+        "shards: 1\npools: {{a: {{servers: [\"{}\"], timeout_ms: 60000}}}}\nroute: {{type: OutstandingLimitRoute, \
+         max_outstanding: 2, max_waiting: 3, max_wait_ms: 60000, target: PoolRoute|a}}",
+        a.address()
+    )));
     a.freeze();
     let mut clients: Vec<Client> = (0..6).map(|_| keyway.client()).collect();
     for client in &mut clients {
@@ -237,11 +239,9 @@ fn outstanding_requests_wait_for_a_slot() {
     a.thaw();
     let mut replies: Vec<String> = clients.iter_mut().map(|client| crate::support::shown(&client.reply())).collect();
     replies.sort();
-    // Those that were sent before the server froze may have waited too long for it.
-    let fails = ["SERVER_ERROR keyway: queue_full", "SERVER_ERROR keyway: timeout"];
-    let refused = replies.iter().filter(|reply| fails.iter().any(|fail| reply.starts_with(fail))).count();
+    let refused = replies.iter().filter(|reply| reply.starts_with("SERVER_ERROR keyway: queue_full")).count();
     let served = replies.iter().filter(|reply| reply.starts_with("VALUE k")).count();
-    assert!(refused <= 3 && served + refused == 5, "{replies:?}");
+    assert!(refused <= 1 && served + refused == 5, "{replies:?}");
     // No slot is lost.
     for client in &mut clients {
         assert!(client.get("k").is_some());
@@ -284,7 +284,7 @@ fn routes_that_throw_away_and_look_on() {
     keyway.metric_becomes("keyway_route_events_total{event=\"dev_null\"}", 1.0);
     assert_eq!(client.ask("delete k\r\n"), "SERVER_ERROR keyway: timeout\r\n");
     assert_eq!(client.store("add", "seen-key", "x"), "STORED\r\n");
-    assert!(keyway.logged("seen-key").ends_with("add seen-key: stored"));
+    assert!(keyway.logged("seen-key").contains("add seen-key: stored"));
 }
 
 #[test]
@@ -303,7 +303,7 @@ fn hash_route_spreads_keys_over_any_children() {
     // The pool's own servers, by another hash than the pool's.
     let addresses = format!("\"{}\", \"{}\"", a.address(), b.address());
     let pools = format!("pools: {{web: {{servers: [{addresses}]}}}}\n");
-    for hash in ["Crc32", "{distribution: ketama}", "{hash_func: Rendezvous, tags: [x, y]}"] {
+    for hash in ["Crc32", "{distribution: jump}", "{hash_func: Rendezvous, tags: [x, y]}"] {
         for server in [&a, &b] {
             server.client().ask("flush_all\r\n");
         }
@@ -313,9 +313,6 @@ fn hash_route_spreads_keys_over_any_children() {
             client.set(key, "x");
             assert_eq!(value(&mut client, key).as_deref(), Some("x"));
         }
-        let shares = [held(&a, &keys), held(&b, &keys)];
-        assert_eq!(shares[0] + shares[1], 100, "{hash}");
-        // twemproxy's function puts keys that differ in their last bytes close together on the ring.
-        assert!(hash.contains("ketama") || shares.iter().all(|share| *share > 10), "{hash}: {shares:?}");
+        assert!(held(&a, &keys) > 10 && held(&b, &keys) > 10, "{hash}");
     }
 }
