@@ -590,7 +590,7 @@ fn faults_of_routes() {
         &["route.operation_policies.flushAll: `flushAll` is given twice"],
     );
     check("routes: ^[{aliases: [/a/b/], route: PoolRoute|web}]", &["routes: the default routing prefix"]);
-    check("routes: ^{}", &["routes: 0 routes (allowed: 1 to 1000000)"]);
+    check("routes: ^{}", &["routes: 0 routes (allowed: 1 to 1000)"]);
     check(
         "routes: {main: ^b, b: ^c, c: ^main, d: ^d}",
         &[

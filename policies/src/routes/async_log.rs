@@ -13,12 +13,11 @@
 //! With `writes`, a set, add, replace, append, prepend, cas, incr, decr or touch that may or may not have been done counts as
 //! a delete for the log: its answer stays what the child said.
 
-use super::{Collapse, NodeId, Policy, Routes, ServerId, Shape};
+use super::{Collapse, Policy, ServerId, Shape};
 use crate::outcome::OutcomeClass;
 use crate::plan::{Best, Frame, Place, Run, Seat, Settled, Started};
-use crate::variant::Written;
 use crate::{LocalReply, Outcome};
-use keyway_protocol::memcached::text::{Parts, ReplyKind};
+use keyway_protocol::memcached::text::ReplyKind;
 use keyway_protocol::{Operation, OperationClass};
 
 /// The child's seat, and the log's, as children of the frame.
@@ -93,8 +92,8 @@ impl Policy for AsyncLog {
         self.logs(operation)
     }
 
-    fn destination(&self, routes: &Routes, children: &[NodeId], operation: Operation, key: &[u8]) -> Option<ServerId> {
-        routes.destination(children[0], operation, key)
+    fn main_child(&self, _operation: Operation, _key: &[u8]) -> Option<usize> {
+        Some(0)
     }
 }
 
@@ -117,9 +116,7 @@ impl AsyncLog {
         let (node, variant) = (frame.node, frame.variant);
         let seat = Seat { node, place: Place::new(at, usize::from(LOG)), variant };
         let Some(home) = self.home(run, seat) else { return Started::Unusable(LocalReply::NoHealthyServer) };
-        let form =
-            run.derive(variant, |parts, _, out| Some(Written::write(Parts::of_key(Operation::Delete, parts.key), out)));
-        match form {
+        match run.derive_from_key(variant, Operation::Delete) {
             Ok(form) => run.spool(home, seat.with_variant(form)),
             Err(reply) => Started::Unusable(reply),
         }

@@ -6,6 +6,7 @@ use super::{Policy, Shape};
 use crate::LocalReply;
 use crate::hash::{Placement, PlacementSpec, SpecError};
 use crate::plan::{Run, Seat, Started};
+use keyway_protocol::Operation;
 
 /// HashRoute. Its children: one for each member of the placement.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,5 +37,9 @@ impl Policy for Hash {
             true => run.pass(seat, child),
             false => Started::Unusable(LocalReply::NoHealthyServer),
         }
+    }
+
+    fn main_child(&self, _operation: Operation, key: &[u8]) -> Option<usize> {
+        Some(self.home(key))
     }
 }

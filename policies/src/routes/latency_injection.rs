@@ -5,6 +5,7 @@
 
 use super::{Collapse, Policy, Shape};
 use crate::plan::{Best, Frame, Run, Seat, Settled, Started};
+use keyway_protocol::Operation;
 
 /// LatencyInjectionRoute. Its child: the target. Times in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -60,8 +61,12 @@ impl Policy for LatencyInjection {
         frame.next == 0
     }
 
-    fn lingers(&self, _operation: keyway_protocol::Operation) -> bool {
+    fn lingers(&self, _operation: Operation) -> bool {
         true
+    }
+
+    fn main_child(&self, _operation: Operation, _key: &[u8]) -> Option<usize> {
+        Some(0)
     }
 }
 

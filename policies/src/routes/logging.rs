@@ -61,6 +61,10 @@ impl Policy for Logging {
     fn state(&self, _children: usize) -> NodeState {
         NodeState::Logging(State(TokenBucket::full(self.rate())))
     }
+
+    fn main_child(&self, _operation: Operation, _key: &[u8]) -> Option<usize> {
+        Some(0)
+    }
 }
 
 impl Logging {

@@ -144,14 +144,8 @@ pub(crate) trait Policy {
         false
     }
 
-    /// The server a key belongs to while all are up, where that is one and it is asked for this very key.
-    fn destination(
-        &self,
-        _routes: &Routes,
-        _children: &[NodeId],
-        _operation: Operation,
-        _key: &[u8],
-    ) -> Option<ServerId> {
+    /// The child that a request of that operation for that key goes to as it is, where there is a single one.
+    fn main_child(&self, _operation: Operation, _key: &[u8]) -> Option<usize> {
         None
     }
 
@@ -243,10 +237,8 @@ macro_rules! routes {
                 match self { $(RouteNode::$route(route) => route.lingers(operation),)* }
             }
 
-            fn destination(
-                &self, routes: &Routes, children: &[NodeId], operation: Operation, key: &[u8],
-            ) -> Option<ServerId> {
-                match self { $(RouteNode::$route(route) => route.destination(routes, children, operation, key),)* }
+            pub(crate) fn main_child(&self, operation: Operation, key: &[u8]) -> Option<usize> {
+                match self { $(RouteNode::$route(route) => route.main_child(operation, key),)* }
             }
 
             pub(crate) fn goes_on(&self) -> bool {
@@ -411,7 +403,14 @@ impl Routes {
 
     /// The server a key belongs to below that node while all are up: what deletes it misses are written down for.
     pub fn destination(&self, node: NodeId, operation: Operation, key: &[u8]) -> Option<ServerId> {
-        self.node(node).destination(self, self.children(node), operation, key)
+        let mut node = node;
+        loop {
+            node = match self.node(node) {
+                RouteNode::Server(server) => return Some(server.0),
+                RouteNode::Pool(pool) => return pool.home(key),
+                route => *self.children(node).get(route.main_child(operation, key)?)?,
+            };
+        }
     }
 
     /// Every server some request could go to, in order and once each.

@@ -3,7 +3,7 @@
 //! A selector: it is resolved on the way down and leaves no trace in the plan.
 
 use super::builder::BuildError;
-use super::{NodeId, Policy, RouteNode, Routes, ServerId, Shape};
+use super::{NodeId, Policy, RouteNode, Routes, Shape};
 use crate::plan::{Run, Seat, Started};
 use keyway_protocol::Operation;
 
@@ -42,8 +42,8 @@ impl Policy for OperationSelector {
         run.pass(seat, self.child_of(operation))
     }
 
-    fn destination(&self, routes: &Routes, children: &[NodeId], operation: Operation, key: &[u8]) -> Option<ServerId> {
-        routes.destination(children[self.child_of(operation)], operation, key)
+    fn main_child(&self, operation: Operation, _key: &[u8]) -> Option<usize> {
+        Some(self.child_of(operation))
     }
 }
 

@@ -4,11 +4,10 @@
 //! is down: nothing (mcrouter: the key's requests fail, or a parent route takes them elsewhere), or the next server the
 //! key would fall to (twemproxy's auto_eject_hosts).
 
-use super::{NodeId, Policy, Routes, ServerId, Shape};
+use super::{Policy, ServerId, Shape};
 use crate::hash::{Placement, PlacementSpec, SpecError};
 use crate::plan::{Run, Seat, Started};
 use crate::{Failure, HealthView, LocalReply};
-use keyway_protocol::Operation;
 
 /// What happens to the keys of a server that is down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,10 +126,6 @@ impl Policy for Pool {
             Err(reply @ LocalReply::Null) => Started::Settled(run.settled(reply, seat.variant)),
             Err(reply) => Started::Unusable(reply),
         }
-    }
-
-    fn destination(&self, _: &Routes, _: &[NodeId], _: Operation, key: &[u8]) -> Option<ServerId> {
-        self.home(key)
     }
 }
 

@@ -52,6 +52,10 @@ impl Policy for RateLimit {
         let rates = [self.gets, self.sets, self.deletes];
         NodeState::RateLimit(State(rates.map(|rate| rate.map(TokenBucket::full))))
     }
+
+    fn main_child(&self, _operation: Operation, _key: &[u8]) -> Option<usize> {
+        Some(0)
+    }
 }
 
 impl RateLimit {

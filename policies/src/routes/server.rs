@@ -1,9 +1,8 @@
 //! One server: a pool's host in child position.
 
-use super::{NodeId, Policy, Routes, ServerId, Shape};
+use super::{Policy, ServerId, Shape};
 use crate::LocalReply;
 use crate::plan::{Run, Seat, Started};
-use keyway_protocol::Operation;
 
 /// One server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,9 +18,5 @@ impl Policy for Server {
             true => run.dispatch(self.0, seat),
             false => Started::Unusable(LocalReply::NoHealthyServer),
         }
-    }
-
-    fn destination(&self, _: &Routes, _: &[NodeId], _: Operation, _: &[u8]) -> Option<ServerId> {
-        Some(self.0)
     }
 }

@@ -11,7 +11,7 @@
 //! `most_in_flight` copies are under way on a shard, further ones are left out. A copy's failed delete is never written to the
 //! async log. When nothing below the normal child can be used, there are no copies either.
 
-use super::{Collapse, NodeId, NodeState, Policy, RouteNode, Routes, ServerId, Shape};
+use super::{Collapse, NodeId, NodeState, Policy, RouteNode, Routes, Shape};
 use crate::hash::{HashStop, mcrouter_key_hash};
 use crate::plan::{Place, Run, Seat, Settled, Started};
 use keyway_protocol::Operation;
@@ -102,8 +102,8 @@ impl Policy for Shadow {
         Some(settled)
     }
 
-    fn destination(&self, routes: &Routes, children: &[NodeId], operation: Operation, key: &[u8]) -> Option<ServerId> {
-        routes.destination(children[0], operation, key)
+    fn main_child(&self, _operation: Operation, _key: &[u8]) -> Option<usize> {
+        Some(0)
     }
 
     fn state(&self, _children: usize) -> NodeState {
@@ -118,7 +118,7 @@ impl Shadow {
             return false;
         }
         if let Some(hosts) = &settings.hosts {
-            let host = host_of(run.routes, run.routes.children(seat.node)[0], key);
+            let host = host_of(run.routes, seat.node, run.operation(seat.variant), key);
             if !host.is_some_and(|host| hosts.contains(&host)) {
                 return false;
             }
@@ -144,11 +144,14 @@ impl Shadow {
 }
 
 /// The position of a key's server in the pool that is shadowed.
-fn host_of(routes: &Routes, normal: NodeId, key: &[u8]) -> Option<usize> {
-    match routes.node(normal) {
-        RouteNode::Pool(pool) => pool.home_index(key),
-        RouteNode::AsyncLog(_) => host_of(routes, routes.children(normal)[0], key),
-        _ => None,
+fn host_of(routes: &Routes, node: NodeId, operation: Operation, key: &[u8]) -> Option<usize> {
+    let mut node = node;
+    loop {
+        node = match routes.node(node) {
+            RouteNode::Pool(pool) => return pool.home_index(key),
+            RouteNode::Hash(hash) => return Some(hash.home(key)),
+            route => *routes.children(node).get(route.main_child(operation, key)?)?,
+        };
     }
 }
 

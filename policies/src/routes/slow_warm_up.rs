@@ -15,6 +15,7 @@
 use super::{Collapse, NodeId, NodeState, Policy, RouteEvent, Shape};
 use crate::Outcome;
 use crate::plan::{Run, Seat, Settled, Started};
+use keyway_protocol::Operation;
 use keyway_protocol::OperationClass;
 use keyway_protocol::memcached::text::ReplyKind;
 
@@ -99,6 +100,10 @@ impl Policy for SlowWarmUp {
 
     fn state(&self, _children: usize) -> NodeState {
         NodeState::SlowWarmUp(State::default())
+    }
+
+    fn main_child(&self, _operation: Operation, _key: &[u8]) -> Option<usize> {
+        Some(0)
     }
 }
 

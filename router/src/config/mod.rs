@@ -281,6 +281,7 @@ fn read_all_routes(top: &Map<'_, '_>, pools: &[Pool], faults: &mut Faults) -> Ve
     let route_path = Path::Key(top.path, "route");
     let routes_path = Path::Key(top.path, "routes");
     let handles = top.find("named_handles");
+    let logs = top.find("async_log").is_some();
     let was_good = faults.is_empty();
     let (routes, position) = match (top.find("route"), top.find("routes")) {
         (None, None) => {
@@ -288,15 +289,17 @@ fn read_all_routes(top: &Map<'_, '_>, pools: &[Pool], faults: &mut Faults) -> Ve
             faults.at(top.position, top.path, "route is missing".to_owned(), allowed);
             return Vec::new();
         }
-        (Some(node), None) => (vec![routes::read_route(node, &route_path, handles, pools, faults)], node.position),
-        (None, Some(node)) if routes::is_prefixed(node) => {
-            (vec![routes::read_prefixed(top, node, &routes_path, handles, pools, faults)], node.position)
+        (Some(node), None) => {
+            (vec![routes::read_route(node, &route_path, handles, pools, logs, faults)], node.position)
         }
-        (None, Some(node)) => (routes::read_routes(node, &routes_path, handles, pools, faults), node.position),
+        (None, Some(node)) if routes::is_prefixed(node) => {
+            (vec![routes::read_prefixed(top, node, &routes_path, handles, pools, logs, faults)], node.position)
+        }
+        (None, Some(node)) => (routes::read_routes(node, &routes_path, handles, pools, logs, faults), node.position),
         (Some(node), Some(routes)) => {
             let problem = "can't stand beside routes".to_owned();
             faults.at(node.position, route_path, problem, "one of the two".to_owned());
-            (routes::read_routes(routes, &routes_path, handles, pools, faults), routes.position)
+            (routes::read_routes(routes, &routes_path, handles, pools, logs, faults), routes.position)
         }
     };
     for key in ["default_route", "send_invalid_route_to_default"] {

@@ -121,6 +121,10 @@ impl Policy for OutstandingLimit {
     fn state(&self, _children: usize) -> NodeState {
         NodeState::OutstandingLimit(State::default())
     }
+
+    fn main_child(&self, _operation: Operation, _key: &[u8]) -> Option<usize> {
+        Some(0)
+    }
 }
 
 impl OutstandingLimit {

@@ -237,6 +237,10 @@ fn stats(line: &[u8]) -> Line {
         b"" | b"items" | b"slabs" | b"sizes" | b"settings" | b"reset" | b"extstore" => {
             control(Operation::Stats, 0..0, 0..0)
         }
+        // mcrouter's, which a router answers; memcached says a line of error or a lone END to them.
+        b"servers" | b"suspect_servers" | b"count" | b"all" | b"detailed" | b"version" | b"ods" | b"cmd-error" => {
+            control(Operation::Stats, 0..0, 0..0)
+        }
         // sizes_enable answers a STAT line without END; cachedump, conns and detail have no bound. proxy and its
         // kin are about another router.
         b"cachedump" | b"conns" | b"detail" | b"sizes_enable" | b"sizes_disable" | b"proxy" | b"proxyfuncs"

@@ -9,6 +9,7 @@ use super::basic::TARGET;
 use super::levels::{flag, is_set};
 use super::types::{RouteType, Short};
 use super::{Reader, Route};
+use keyway_policies::RouteNode;
 use keyway_policies::routes::async_log::AsyncLog;
 use keyway_policies::routes::big_value::BigValue;
 use keyway_policies::routes::key_split::{KeySplit, MAX_REPLICAS, MIN_REPLICAS};
@@ -44,7 +45,11 @@ pub(super) const TARGET_MAX_SHADOW_REQUESTS: Key = number(
 );
 pub(super) const ASYNCLOG: Key = Key {
     name: "asynclog",
-    kind: Kind::Word { allowed: &["true", "false", "writes"], unsupported: &[], default: Given::Word("false") },
+    kind: Kind::Word {
+        allowed: &["true", "false", "writes"],
+        unsupported: &[],
+        default: Given::Said("`true` when the file has `async_log`, else `false`"),
+    },
     meaning: "Deletes that fail are written to the async log, as with AsyncLogRoute; with `writes` failed writes too, as deletes.",
 };
 
@@ -210,6 +215,12 @@ pub(super) static ASYNC_LOG: RouteType = RouteType {
     short: Short::Child(|children| Route::over(AsyncLog { writes: false }, children)),
 };
 
+/// `PoolRoute|name`: what deletes it misses is written down when there is a log.
+pub(super) fn bare_pool(logs: bool, pool: usize) -> Option<Route> {
+    let route = Route::Pool { pool };
+    if logs { Route::over(AsyncLog { writes: false }, vec![route]) } else { Some(route) }
+}
+
 /// A pool with what its PoolRoute says about its log, its shadows and its shards, from inside to outside.
 pub(super) fn around_pool<'a>(
     reader: &mut Reader<'a>,
@@ -217,7 +228,11 @@ pub(super) fn around_pool<'a>(
     depth: usize,
     mut route: Route,
 ) -> Option<Route> {
-    let log = map.word("asynclog", reader.faults);
+    let log = map.given_word("asynclog", reader.faults).unwrap_or(if reader.logs { "true" } else { "false" });
+    if let (Some(node), false) = (map.find("asynclog").filter(|_| log != "false"), reader.logs) {
+        map.refuse("asynclog", node, "needs async_log, which the file lacks".to_owned(), reader.faults);
+        return None;
+    }
     if log != "false" {
         route = Route::over(AsyncLog { writes: log == "writes" }, vec![route])?;
     }
@@ -268,7 +283,14 @@ fn shadowed<'a>(reader: &mut Reader<'a>, map: &Map<'a, '_>, depth: usize, normal
 fn is_pool(route: &Route) -> bool {
     match route {
         Route::Pool { .. } => true,
-        Route::Node(keyway_policies::RouteNode::AsyncLog(_), children) => children.iter().all(is_pool),
+        Route::Node(RouteNode::Hash(_), _) => true,
+        Route::Node(
+            RouteNode::AsyncLog(_)
+            | RouteNode::OutstandingLimit(_)
+            | RouteNode::RateLimit(_)
+            | RouteNode::SlowWarmUp(_),
+            children,
+        ) => children.first().is_some_and(is_pool),
         Route::Node(..) | Route::Server { .. } => false,
     }
 }

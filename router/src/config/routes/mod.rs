@@ -88,12 +88,13 @@ impl Route {
     }
 }
 
-/// Reads `routes`: a map of ours.
+/// Reads `routes`: a map of ours. `logs`: there is an async log.
 pub(super) fn read_routes(
     node: &Node,
     path: &Path<'_>,
     handles: Option<&Node>,
     pools: &[Pool],
+    logs: bool,
     faults: &mut Faults,
 ) -> Vec<NamedRoute> {
     let named = entries(node, path, faults).unwrap_or_default();
@@ -103,7 +104,7 @@ pub(super) fn read_routes(
     }
     let mut known = named.iter().map(|entry| (entry.key.as_str(), &entry.value)).collect();
     read_names(node, handles, &mut known, faults);
-    let mut reader = Reader { pools, named: known, following: Vec::new(), nodes: 0, faults };
+    let mut reader = Reader { pools, logs, named: known, following: Vec::new(), nodes: 0, faults };
     let mut routes = Vec::with_capacity(named.len());
     for entry in named {
         let path = Path::Key(path, &entry.key);
@@ -120,17 +121,18 @@ pub(super) fn read_routes(
     routes
 }
 
-/// Reads `route`: the only tree.
+/// Reads `route`: the only tree. `logs`: there is an async log.
 pub(super) fn read_route(
     node: &Node,
     path: &Path<'_>,
     handles: Option<&Node>,
     pools: &[Pool],
+    logs: bool,
     faults: &mut Faults,
 ) -> NamedRoute {
     let mut known = Vec::new();
     read_names(node, handles, &mut known, faults);
-    let mut reader = Reader { pools, named: known, following: Vec::new(), nodes: 0, faults };
+    let mut reader = Reader { pools, logs, named: known, following: Vec::new(), nodes: 0, faults };
     let route = reader.single(node, path, 0).unwrap_or_else(|| Route::leaf(Local));
     NamedRoute { name: MAIN_ROUTE.to_owned(), route }
 }
@@ -142,13 +144,14 @@ pub(super) fn read_prefixed(
     path: &Path<'_>,
     handles: Option<&Node>,
     pools: &[Pool],
+    logs: bool,
     faults: &mut Faults,
 ) -> NamedRoute {
     let mut known = Vec::new();
     read_names(node, handles, &mut known, faults);
     let default = root::default_of(top, faults);
     let lenient = top.word("send_invalid_route_to_default", faults) == "true";
-    let mut reader = Reader { pools, named: known, following: Vec::new(), nodes: 0, faults };
+    let mut reader = Reader { pools, logs, named: known, following: Vec::new(), nodes: 0, faults };
     let route = default.and_then(|default| reader.prefixed(node, path, 0, (&default, node.position), lenient));
     NamedRoute { name: MAIN_ROUTE.to_owned(), route: route.unwrap_or_else(|| Route::leaf(Local)) }
 }
@@ -168,6 +171,8 @@ fn read_names<'a>(
 /// Reads trees, with what is common to all of them.
 pub(super) struct Reader<'a> {
     pools: &'a [Pool],
+    /// There is an async log.
+    pub(super) logs: bool,
     /// Trees by name.
     named: Vec<(&'a str, &'a Node)>,
     /// Names being read, outermost first.
@@ -282,7 +287,7 @@ impl<'a> Reader<'a> {
                 join(children)
             }
             Short::Text(make) => Some(make(argument)),
-            Short::Pool => self.pool(argument, at, path).map(|pool| Route::Pool { pool }),
+            Short::Pool => self.pool(argument, at, path).and_then(|pool| copies::bare_pool(self.logs, pool)),
             Short::Alone(_) | Short::OnlyPool | Short::None => {
                 self.fault(at, path, format!("{word} takes no argument; seen {}", seen(text)), String::new())
             }

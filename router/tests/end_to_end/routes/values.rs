@@ -1,6 +1,6 @@
 //! Routes that fill, move, split and copy values, over real memcached pools; what the servers hold is asked of them directly.
 
-use crate::support::{Client, Keyway, Memcached, eventually, full_file};
+use crate::support::{Client, Folder, Keyway, Memcached, eventually, full_file};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -401,13 +401,26 @@ fn a_shadow_sees_a_copy() {
 }
 
 #[test]
-fn without_a_log_a_failed_delete_stays_an_error() {
-    let mut server = Memcached::start();
-    let pool = format!("pools: {{web: {{servers: [\"{}\"]}}}}", server.address());
-    let keyway = Keyway::start(&full_file(&format!("{pool}\nroute: AsyncLogRoute|PoolRoute|web")));
+fn a_delete_that_failed_is_logged_and_sent_when_the_server_is_back() {
+    let (mut server, folder) = (Memcached::start(), Folder::new());
+    let pool = format!("pools: {{web: {{servers: [\"{}\"]}}}}\nhealth: {{interval_ms: 200}}", server.address());
+    let log = format!("async_log: {{directory: \"{}\"}}", folder.path().display());
+    let keyway = Keyway::start(&full_file(&format!("{pool}\nroute: PoolRoute|web\n{log}")));
     let mut client = keyway.client();
     client.set("k", "x");
     assert_eq!(client.ask("delete k\r\n"), "DELETED\r\n");
+    server.kill();
+    // In flight when the server dies, or found down: durable either way.
+    for _ in 0..20 {
+        assert_eq!(client.ask("delete k\r\n"), "NOT_FOUND\r\n");
+    }
+    assert!(client.ask("set k 0 0 1\r\nx\r\n").starts_with("SERVER_ERROR"), "only deletes are");
+    server.restart();
+    keyway.metric_becomes(&format!("keyway_async_log_replayed_total{{server=\"{}\"}}", server.address()), 20.0);
+
+    // Without a log it is an error.
+    let keyway = Keyway::start(&full_file(&format!("{pool}\nroute: AsyncLogRoute|PoolRoute|web")));
+    let mut client = keyway.client();
     server.kill();
     eventually("the server is missed", || client.ask("delete k\r\n").starts_with("SERVER_ERROR").then_some(()));
 }
