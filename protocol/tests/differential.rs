@@ -237,6 +237,9 @@ fn naive_verdict<'t>(word: &str, tokens: &[&'t [u8]], noreply: bool) -> Verdict<
             b"" | b"items" | b"slabs" | b"sizes" | b"settings" | b"reset" | b"extstore" => {
                 pass(Operation::Stats, &[], b"", false, None)
             }
+            b"servers" | b"suspect_servers" | b"count" | b"all" | b"detailed" | b"version" | b"ods" | b"cmd-error" => {
+                pass(Operation::Stats, &[], b"", false, None)
+            }
             b"cachedump" | b"conns" | b"detail" | b"sizes_enable" | b"sizes_disable" | b"proxy" | b"proxyfuncs"
             | b"proxybe" => Verdict::Refuse(Error::NotSupported, false),
             _ => Verdict::Refuse(Error::UnknownCommand, false),

@@ -261,6 +261,10 @@ fn control_commands() {
     for argument in ["", " items", " slabs", " sizes", " settings", " reset", " extstore"] {
         check(format!("stats{argument}\r\n"), "stats()");
     }
+    // mcrouter's.
+    for argument in ["servers", "suspect_servers", "count", "all", "detailed", "version", "ods", "cmd-error"] {
+        check(format!("stats {argument}\r\n"), "stats()");
+    }
     for argument in ["cachedump 1 1", "conns", "detail on", "detail dump", "sizes_enable", "sizes_disable", "proxy"] {
         check(format!("stats {argument}\r\n"), "!not_supported");
     }

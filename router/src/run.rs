@@ -294,6 +294,8 @@ async fn serve_shard(input: ShardInputs, ready: &mpsc::Sender<Result<(), String>
         Err(error) => return drop(ready.send(Err(format!("shard {number}: {error}")))),
     };
     let mut shard = Shard::new(number, table, inbox, outbox, seed(number));
+    // Before the first client: what goes by the date would be wrong until the control plane tells the time.
+    shard.set_clock(unix_ms());
     if ready.send(Ok(())).is_err() {
         return;
     }
@@ -335,6 +337,11 @@ fn start_control(placement: &Placement, mut inputs: ControlInputs) -> Result<mps
         log::info!("metrics on http://{address}/metrics (also /events, /healthz, /readyz)");
     }
     Ok(finished)
+}
+
+/// Milliseconds since 1970.
+fn unix_ms() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 /// Jitter need not be secret, only different: between shards, processes and hosts.

@@ -76,6 +76,7 @@ const ODD_TOKENS: &[&str] = &[
     "é",
     "items",
     "reset",
+    "servers",
     "conns",
     "cachedump",
     "sizes_enable",
