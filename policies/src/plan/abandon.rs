@@ -23,7 +23,8 @@ impl Routes {
         for at in (0..run.plan.frames.len()).rev() {
             let frame = &run.plan.frames[at];
             let (node, place) = (frame.node, frame.place);
-            if frame.settled {
+            // What never had to do with the answer doesn't end with it.
+            if frame.settled || frame.background {
                 continue;
             }
             if let Some(settled) = self.node(node).abandoned(&mut run, at) {

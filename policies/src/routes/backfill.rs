@@ -207,14 +207,13 @@ impl Backfill {
     /// Asks the far child, with a meta get or plainly.
     fn ask_far(&self, run: &mut Run<'_>, at: usize, phase: Phase) -> Option<Settled> {
         let variant = run.frame(at).variant;
-        let operation = if self.delete_both { Operation::Gets } else { Operation::Get };
-        let form = run.derive(variant, |parts, _, out| {
-            let parts = match phase {
-                Phase::Far => Parts { meta: true, ..Parts::of_key(Operation::Get, parts.key) },
-                _ => Parts::of_key(operation, parts.key),
-            };
-            Some(Written::write(parts, out))
-        });
+        let form = match phase {
+            Phase::Far => run.derive(variant, |parts, _, out| {
+                let parts = Parts { meta: true, ..Parts::of_key(Operation::Get, parts.key) };
+                Some(Written::write(parts, out))
+            }),
+            _ => run.derive_from_key(variant, if self.delete_both { Operation::Gets } else { Operation::Get }),
+        };
         match form {
             Ok(form) => self.ask(run, at, phase, FAR, form),
             // No room: the near child's word stands.
@@ -328,12 +327,10 @@ impl Backfill {
     fn look(&self, run: &mut Run<'_>, at: usize) -> Option<Settled> {
         let frame = run.frame(at);
         let (variant, spoke_meta) = (frame.variant, frame.words[PHASE] & SPOKE_META != 0);
-        let form = run.derive(variant, |parts, _, out| {
-            Some(match spoke_meta {
-                true => Written::peek(parts.key, out),
-                false => Written::write(Parts::of_key(Operation::Gets, parts.key), out),
-            })
-        });
+        let form = match spoke_meta {
+            true => run.derive(variant, |parts, _, out| Some(Written::peek(parts.key, out))),
+            false => run.derive_from_key(variant, Operation::Gets),
+        };
         match form {
             Ok(form) => self.ask(run, at, Phase::Look, FAR, form),
             Err(reply) => {
@@ -372,9 +369,7 @@ fn worse(run: &mut Run<'_>, at: usize, settled: Settled) -> Settled {
 
 /// Deletes a key at a child; nobody waits for it.
 pub(super) fn background_delete(run: &mut Run<'_>, node: NodeId, variant: VariantId, child: usize) {
-    let form =
-        run.derive(variant, |parts, _, out| Some(Written::write(Parts::of_key(Operation::Delete, parts.key), out)));
-    if let Ok(form) = form {
+    if let Ok(form) = run.derive_from_key(variant, Operation::Delete) {
         run.background(node, child, form);
     }
 }

@@ -162,8 +162,7 @@ impl L1L2Cache {
 
     fn ask(&self, run: &mut Run<'_>, at: usize, child: usize, operation: Operation) -> Option<Settled> {
         let variant = run.frame(at).variant;
-        let form = run.derive(variant, |parts, _, out| Some(Written::write(Parts::of_key(operation, parts.key), out)));
-        let settled = match form {
+        let settled = match run.derive_from_key(variant, operation) {
             Err(reply) => return Some(run.settled(reply, variant)),
             Ok(form) => match run.start_child_as(at, child, form) {
                 Started::Waiting => return None,

@@ -212,15 +212,10 @@ impl L1L2SizeSplit {
                 Operation::Gets | Operation::Gats => with_cas_of_sentinel(run, at, settled),
                 _ => settled,
             }),
-            OutcomeClass::Miss => {
-                let form = run.derive(variant, |parts, _, out| {
-                    Some(Written::write(Parts::of_key(Operation::Gets, parts.key), out))
-                });
-                match form {
-                    Ok(form) => self.ask(run, at, Step::Sentinel, L1, form),
-                    Err(_) => Some(settled),
-                }
-            }
+            OutcomeClass::Miss => match run.derive_from_key(variant, Operation::Gets) {
+                Ok(form) => self.ask(run, at, Step::Sentinel, L1, form),
+                Err(_) => Some(settled),
+            },
             OutcomeClass::Error | OutcomeClass::Lost => Some(settled),
         }
     }

@@ -4,7 +4,7 @@
 //! A play is a list of (what happens, what is told). What happens: `go` at first; then `0 STORED`, `0 VALUE abc`,
 //! `0 VALUE abc f=3 t=60 c=7`, `0 timeout` for the oldest open try at server 0 (a reply line, an item with flags, seconds to live
 //! and cas, or a failure's name), `spooled` or `lost` for the oldest open spool, `+100` for time that passes, in
-//! milliseconds; `up=10` changes the servers' health. What is told: `>0 get k` for what is sent to server 0, with `|` for
+//! milliseconds; `up=10` changes the servers' health, `gone` is the client's end. What is told: `>0 get k` for what is sent to server 0, with `|` for
 //! line ends and `(mg)` before a meta get's own form; `@0 delete k` for the async log; `~100` for a wish to be woken in so many
 //! milliseconds; `log END` for a line in the log; `=STORED`, `=VALUE abc f=0` for the answer, `=null` and the like for the router's own words; `kept`.
 
@@ -29,6 +29,8 @@ pub(crate) struct Play<'a> {
     pub(crate) client: ClientView,
     pub(crate) up: Vec<u8>,
     pub(crate) spare_bytes: usize,
+    /// What is sent is told apart from what is kept: false for a request too large to be kept once it was sent.
+    pub(crate) keeps: bool,
     request: Vec<u8>,
     operation: Operation,
     key: std::ops::Range<usize>,
@@ -50,6 +52,7 @@ impl<'a> Play<'a> {
             client: ClientView::default(),
             up: vec![u8::MAX; servers],
             spare_bytes: 1 << 20,
+            keeps: true,
             request: Vec::new(),
             operation: Operation::Get,
             key: 0..0,
@@ -94,6 +97,11 @@ impl<'a> Play<'a> {
         self.step("go")
     }
 
+    /// True while the plan is to be told outcomes though its answer is given.
+    pub(crate) fn lingers(&self) -> bool {
+        self.routes.lingers(&self.plan, self.operation)
+    }
+
     /// How many bytes the plan holds.
     pub(crate) fn held_bytes(&self) -> usize {
         self.plan.held_bytes()
@@ -125,6 +133,10 @@ impl<'a> Play<'a> {
         if happens == "go" {
             let (step, out) = self.with(|play, view, env, out| play.0.begin(play.1, view, env, out));
             return self.tell(Verdict { step, kept: false }, out, None);
+        }
+        if happens == "gone" {
+            let ((), out) = self.with(|play, view, env, out| play.0.abandon(play.1, view, env, out));
+            return self.tell(Verdict { step: Step::Wait, kept: false }, out, None);
         }
         if let Some(digits) = happens.strip_prefix("up=") {
             self.up = digits.bytes().map(|digit| if digit == b'1' { u8::MAX } else { 0 }).collect();
@@ -180,7 +192,7 @@ impl<'a> Play<'a> {
         let view = RequestView {
             operation: self.operation,
             key: &self.request[self.key.clone()],
-            head: &self.request,
+            head: if self.keeps || self.plan.is_settled() { &self.request } else { b"" },
             tail: b"",
         };
         let env = Env {

@@ -3,6 +3,7 @@
 use crate::cases::tree;
 use crate::play::Play;
 use keyway_policies::routes::backfill::Backfill;
+use keyway_policies::routes::outstanding_limit::OutstandingLimit;
 use keyway_policies::routes::warm_up::WarmUp;
 use keyway_policies::{ExplainUse, HealthView, RequestView, Routes, routes::explain::ExplainAt};
 use keyway_protocol::Operation;
@@ -297,6 +298,45 @@ fn what_goes_on_behind_the_answer_goes_through_joins_too() {
             ("1 DELETED", ""),
         ],
     );
+}
+
+#[test]
+fn a_write_too_large_to_be_kept_is_deleted_at_warm_all_the_same() {
+    let routes = warm_up(WarmUp { invalidate_warm: true, ..SAFE });
+    let mut play = Play::new(&routes);
+    play.keeps = false;
+    play.check("set k 0 0 1|x|", &[("go", ">0 set k 0 0 1|x"), ("0 STORED", ">1 delete k =STORED")]);
+}
+
+#[test]
+fn what_is_behind_the_answer_does_not_end_with_the_client() {
+    // Warm takes one request at a time, and one is there.
+    let routes = tree(2, |builder, servers| {
+        let limit = OutstandingLimit { most: 1, most_waiting: 9, wait: 1_000_000_000 };
+        let warm = builder.add(limit, &servers[1..]).expect("a route");
+        builder.add(SAFE, &[servers[0], warm]).expect("a route")
+    });
+    let (mut play, mut other) = (Play::new(&routes), Play::new(&routes));
+    let filled = [("go", ">0 get k"), ("0 END", MG), ("1 VALUE x t=9 c=7", ">0 add k 0 9 1|x =VALUE x f=0")];
+    play.check("get k|", &filled);
+    std::mem::swap(&mut play.state, &mut other.state);
+    other.check("get o|", &[("go", ">0 get o"), ("0 END", "kept >1 mg o k f t c v")]);
+    std::mem::swap(&mut play.state, &mut other.state);
+    play.check_on(&[("0 STORED", "~1000"), ("gone", "")]);
+    assert!(play.lingers(), "the second look waits for its turn");
+    // The turn never comes: better no item than a stale one.
+    play.check_on(&[("+1000", ">0 delete k"), ("0 DELETED", "")]);
+    assert!(!play.lingers());
+}
+
+#[test]
+fn a_delete_goes_on_without_its_client() {
+    let routes = warm_up(SAFE);
+    let mut play = Play::new(&routes);
+    play.check("delete k|", &[("go", ">1 delete k"), ("gone", ""), ("1 DELETED", ">0 delete k"), ("0 DELETED", "")]);
+    // A read doesn't.
+    play.check("get k|", &[("go", ">0 get k"), ("gone", ""), ("0 END", "")]);
+    assert!(!play.lingers());
 }
 
 #[test]
