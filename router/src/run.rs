@@ -341,7 +341,7 @@ fn start_control(placement: &Placement, mut inputs: ControlInputs) -> Result<mps
 
 /// Milliseconds since 1970.
 fn unix_ms() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 /// Jitter need not be secret, only different: between shards, processes and hosts.
